@@ -1,0 +1,5 @@
+//! Text to plan: Flume's `.properties` in, components with typed settings out.
+
+pub mod key;
+
+pub use key::{Component, Key, Kind, Origin, Problem, Role, Settings, Severity, Value};
