@@ -61,3 +61,27 @@ impl BatchBuilder {
         &self.buffer[HEADER_LEN..]
     }
 }
+
+/// A batch ready for the writer: checksummed, padded, its header still empty.
+pub(crate) struct SealedBatch {
+    /// Header room, records, zeros up to the next 64-byte border.
+    pub(crate) buffer: Vec<u8>,
+    /// Bytes of the records.
+    pub(crate) payload_len: u32,
+    /// Checksum of the records.
+    pub(crate) payload_crc: u32,
+    /// Records.
+    pub(crate) count: u32,
+}
+
+impl BatchBuilder {
+    /// Does the producer's share of the work: the checksum, outside any lock.
+    pub(crate) fn seal(self) -> SealedBatch {
+        let mut buffer = self.buffer;
+        let payload = &buffer[HEADER_LEN..];
+        let payload_len = u32::try_from(payload.len()).expect("checked against the segment size");
+        let payload_crc = super::format::payload_crc(payload);
+        buffer.resize(buffer.len().next_multiple_of(super::format::BATCH_ALIGN as usize), 0);
+        SealedBatch { buffer, payload_len, payload_crc, count: self.count }
+    }
+}

@@ -1,0 +1,257 @@
+//! The cursor journal: two files, written in turn, that hold snapshots of the cursors.
+//!
+//! Each record is a whole snapshot in a batch frame, padded to 4 KiB so that no two share a block;
+//! its `lsn` field is the record's generation. The valid record of the highest generation counts,
+//! so a torn last one loses acknowledgements (redelivery) and nothing else. Both files are
+//! preallocated: an acknowledgement works on a full disk, costs no log write, and one sync covers
+//! many. Snapshots instead of deltas: normally one block, and nothing to replay.
+
+use super::error::LogError;
+use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, payload_crc};
+use super::storage::{Storage, StorageFile, read_exact};
+use byteorder::{ByteOrder, LE};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// The directory of the journal below a log's directory.
+pub const CURSOR_DIR: &str = "cursor";
+const FILES: [&str; 2] = ["cursor/A.cur", "cursor/B.cur"];
+const FILE_LEN: u64 = 1 << 20;
+const RECORD_ALIGN: usize = 4096;
+/// `seen_tail` and `released`, in front of the cursors' bytes.
+const MARK_LEN: usize = 16;
+
+/// What a record says besides the cursors: evidence for recovery.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Mark {
+    /// Everything below was durable.
+    pub durable_lsn: u64,
+    /// Offset behind the last durable event.
+    pub durable_tail: u64,
+    /// Offset behind the last event that any sink has seen.
+    pub seen_tail: u64,
+    /// Every group is done with what lies below: segments wholly below may be gone.
+    pub released: u64,
+}
+
+/// A record that was read back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalRecord {
+    /// Its number, rising.
+    pub generation: u64,
+    /// Evidence.
+    pub mark: Mark,
+    /// The cursors' bytes.
+    pub payload: Vec<u8>,
+    /// When it was written, ms since 1970.
+    pub time_ms: u64,
+}
+
+/// What opening found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct JournalFound {
+    /// The newest valid record.
+    pub newest: Option<JournalRecord>,
+    /// Records with a good header and a bad payload: torn, or damaged.
+    pub bad_records: usize,
+}
+
+fn seed(log_uuid: &[u8; 16]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(log_uuid);
+    hasher.update(b"cursor");
+    hasher.finalize()
+}
+
+/// Reads the newest valid record of a journal, without touching it.
+///
+/// # Errors
+/// A file can't be read. A missing one is no error.
+pub fn read(storage: &dyn Storage, log_uuid: &[u8; 16]) -> Result<JournalFound, LogError> {
+    let mut found = JournalFound::default();
+    for name in FILES {
+        let file = match storage.open(name, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            file => file.map_err(LogError::io(format!("open {name}")))?,
+        };
+        read_file(&*file, name, seed(log_uuid), &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read_file(
+    file: &dyn StorageFile,
+    name: &str,
+    seed: u32,
+    found: &mut JournalFound,
+) -> Result<(), LogError> {
+    let io = || LogError::io(format!("read {name}"));
+    let len = file.len().map_err(io())?.min(FILE_LEN) as usize;
+    let bytes = read_exact(file, 0, len).map_err(io())?;
+    for at in (0..len).step_by(RECORD_ALIGN) {
+        let Ok((header, _)) = BatchHeader::decode(seed, &bytes[at..]) else { continue };
+        let start = at + BATCH_HEADER_LEN as usize;
+        let payload = bytes.get(start..start + header.payload_len as usize);
+        let good = payload.filter(|p| header.verify(p).is_ok() && p.len() >= MARK_LEN);
+        let Some(payload) = good.filter(|_| header.kind == BatchKind::Cursors) else {
+            found.bad_records += 1;
+            continue;
+        };
+        if found.newest.as_ref().is_none_or(|newest| newest.generation < header.lsn) {
+            let (mark, payload) = payload.split_at(MARK_LEN);
+            found.newest = Some(JournalRecord {
+                generation: header.lsn,
+                mark: Mark {
+                    durable_lsn: header.durable_lsn,
+                    durable_tail: header.base_offset,
+                    seen_tail: LE::read_u64(mark),
+                    released: LE::read_u64(&mark[8..]),
+                },
+                payload: payload.to_vec(),
+                time_ms: header.time_ns / 1_000_000,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The journal of an owner.
+pub struct Journal {
+    files: [Arc<dyn StorageFile>; 2],
+    seed: u32,
+    generation: u64,
+    /// Which file is written to, and from where on.
+    active: usize,
+    position: u64,
+    dirty: bool,
+    failed: Option<String>,
+}
+
+impl Journal {
+    /// Opens the journal for writing; makes its files if they are not there. New records go to the
+    /// file that does not hold the newest one.
+    ///
+    /// # Errors
+    /// The files can't be made or read.
+    pub fn open(
+        storage: &dyn Storage,
+        log_uuid: &[u8; 16],
+    ) -> Result<(Journal, JournalFound), LogError> {
+        let io = || LogError::io("make the cursor journal");
+        storage.create_dir(CURSOR_DIR).map_err(io())?;
+        let mut found = JournalFound::default();
+        let mut newest_in = 1;
+        let mut created = false;
+        let mut files = Vec::with_capacity(2);
+        for (i, name) in FILES.into_iter().enumerate() {
+            let file = match storage.open(name, true) {
+                Ok(file) if file.len().map_err(io())? == FILE_LEN => file,
+                _ => {
+                    created = true;
+                    storage.create(name, FILE_LEN).map_err(io())?
+                }
+            };
+            // what a killed process left in the page cache becomes durable before it counts
+            file.sync().map_err(io())?;
+            let before = found.newest.as_ref().map(|r| r.generation);
+            read_file(&*file, name, seed(log_uuid), &mut found)?;
+            if found.newest.as_ref().map(|r| r.generation) != before {
+                newest_in = i;
+            }
+            files.push(file);
+        }
+        if created {
+            storage.sync_dir(CURSOR_DIR).map_err(io())?;
+        }
+        let journal = Journal {
+            files: files.try_into().map_err(|_| ()).expect("two files"),
+            seed: seed(log_uuid),
+            generation: found.newest.as_ref().map_or(0, |r| r.generation),
+            active: 1 - newest_in,
+            position: 0,
+            dirty: false,
+            failed: None,
+        };
+        Ok((journal, found))
+    }
+
+    /// Writes a snapshot. It survives the process from now on, and a power cut after
+    /// [`Journal::sync`].
+    ///
+    /// # Errors
+    /// The write failed; the journal takes nothing more until it is opened again.
+    pub fn record(&mut self, mark: Mark, payload: &[u8], time_ms: u64) -> Result<(), LogError> {
+        self.usable()?;
+        let mut buffer = vec![0; BATCH_HEADER_LEN as usize];
+        buffer.extend_from_slice(&mark.seen_tail.to_le_bytes());
+        buffer.extend_from_slice(&mark.released.to_le_bytes());
+        buffer.extend_from_slice(payload);
+        let payload_len = (buffer.len() - BATCH_HEADER_LEN as usize) as u32;
+        let header = BatchHeader {
+            kind: BatchKind::Cursors,
+            payload_len,
+            payload_crc: payload_crc(&buffer[BATCH_HEADER_LEN as usize..]),
+            lsn: self.generation + 1,
+            base_offset: mark.durable_tail,
+            count: 0,
+            prev_crc: 0,
+            durable_lsn: mark.durable_lsn,
+            time_ns: time_ms * 1_000_000,
+            flags: 0,
+            schema: 0,
+            orig_len: payload_len,
+        };
+        header.encode(self.seed, &mut buffer);
+        buffer.resize(buffer.len().next_multiple_of(RECORD_ALIGN), 0);
+        if buffer.len() as u64 > FILE_LEN {
+            let reason = format!("cursor snapshot of {} bytes exceeds the journal", buffer.len());
+            return Err(LogError::NoSpace { reason });
+        }
+        if self.position + buffer.len() as u64 > FILE_LEN {
+            self.switch()?;
+        }
+        let written = self.files[self.active].write_at(self.position, &[IoSlice::new(&buffer)]);
+        self.check("write the cursor journal", written)?;
+        self.generation += 1;
+        self.position += buffer.len() as u64;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Goes on in the other file. The newest record stays where it is until a newer one is whole.
+    fn switch(&mut self) -> Result<(), LogError> {
+        // before the other file's records are overwritten, this one's must be durable
+        self.sync()?;
+        self.active = 1 - self.active;
+        self.position = 0;
+        Ok(())
+    }
+
+    /// Makes every record so far durable. Free if there is nothing new.
+    ///
+    /// # Errors
+    /// The sync failed; the journal takes nothing more until it is opened again.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.usable()?;
+        if self.dirty {
+            let synced = self.files[self.active].sync();
+            self.check("sync the cursor journal", synced)?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn usable(&self) -> Result<(), LogError> {
+        match &self.failed {
+            Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&mut self, what: &str, result: std::io::Result<()>) -> Result<(), LogError> {
+        if let Err(error) = &result {
+            self.failed = Some(format!("{what}: {error}"));
+        }
+        result.map_err(LogError::io(what))
+    }
+}

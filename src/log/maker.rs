@@ -1,0 +1,222 @@
+//! The segment maker: prepares segments off the write path, and turns reclaimed ones into new ones.
+//!
+//! A spare already has the name it will be used under, and that name is durable: activating it
+//! costs no directory operation. It is zero-filled or recycled, so that no sync of a put changes
+//! the file system's metadata.
+
+use super::error::LogError;
+use super::options::LogOptions;
+use super::segment::{SEGMENT_DIR, Segment, segment_name};
+use super::storage::{Storage, StorageFile};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// How long after a failure the maker tries again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A prepared segment file.
+pub(super) struct Spare {
+    pub(super) id: u64,
+    pub(super) file: Arc<dyn StorageFile>,
+}
+
+struct State {
+    spares: VecDeque<Spare>,
+    /// The id that the next new spare gets.
+    next_id: u64,
+    retired: Vec<Arc<Segment>>,
+    /// Why the last attempt failed.
+    error: Option<String>,
+    closing: bool,
+}
+
+/// Spares, and what makes them.
+pub(super) struct Maker {
+    storage: Arc<dyn Storage>,
+    segment_bytes: u64,
+    spare_count: usize,
+    free_bytes_min: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Maker {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        options: &LogOptions,
+        spares: VecDeque<Spare>,
+        next_id: u64,
+    ) -> Maker {
+        let (retired, error, closing) = (Vec::new(), None, false);
+        Maker {
+            storage,
+            segment_bytes: options.segment_bytes,
+            spare_count: options.spare_count,
+            free_bytes_min: options.free_bytes_min,
+            state: Mutex::new(State { spares, next_id, retired, error, closing }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// The next spare; waits while one is being made.
+    ///
+    /// # Errors
+    /// None could be made: the disk is full, or fails.
+    pub(super) fn take(&self, background: bool) -> Result<Spare, LogError> {
+        if !background {
+            self.work(1);
+        }
+        let mut state = self.state();
+        loop {
+            if let Some(spare) = state.spares.pop_front() {
+                self.changed.notify_all();
+                return Ok(spare);
+            }
+            if state.closing {
+                return Err(LogError::Closed);
+            }
+            if let Some(reason) = state.error.clone() {
+                return Err(LogError::NoSpace { reason });
+            }
+            state = self.changed.wait(state).expect("no holder panics");
+        }
+    }
+
+    /// Takes segments that no cursor needs any more.
+    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, background: bool) {
+        self.state().retired.extend(segments);
+        self.changed.notify_all();
+        if !background {
+            self.work(0);
+        }
+    }
+
+    /// The boot of the machine; zeros if it does not matter.
+    pub(super) fn boot_id(&self) -> [u8; 16] {
+        self.storage.boot_id().unwrap_or_default()
+    }
+
+    /// Why no segment can be made, if that is so.
+    pub(super) fn error(&self) -> Option<String> {
+        self.state().error.clone()
+    }
+
+    /// The thread's life.
+    pub(super) fn run(&self) {
+        loop {
+            self.work(self.spare_count);
+            let state = self.state();
+            if state.closing {
+                return;
+            }
+            let idle = state.retired.is_empty() && state.spares.len() >= self.spare_count;
+            if state.error.is_some() {
+                drop(self.changed.wait_timeout(state, RETRY).expect("no holder panics"));
+            } else if idle {
+                drop(self.changed.wait(state).expect("no holder panics"));
+            }
+        }
+    }
+
+    /// Ends the thread. Segments that wait to be removed stay, and are found at the next open.
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// Retires what waits, then makes spares up to `wanted`. One failure is noted and ends it.
+    fn work(&self, wanted: usize) {
+        let result = self.retire_all().and_then(|()| self.fill(wanted));
+        let mut state = self.state();
+        state.error = result.err().map(|error| error.to_string());
+        self.changed.notify_all();
+    }
+
+    /// Retires what waits, oldest first. What fails stays first in the list.
+    fn retire_all(&self) -> Result<(), LogError> {
+        let mut retired = std::mem::take(&mut self.state().retired).into_iter();
+        if retired.len() == 0 {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for segment in retired.by_ref() {
+            result = self.retire_one(&segment);
+            if result.is_err() {
+                self.state().retired.insert(0, segment);
+                break;
+            }
+        }
+        let mut state = self.state();
+        let at = state.retired.len().min(1);
+        state.retired.splice(at..at, retired);
+        drop(state);
+        let synced = self.storage.sync_dir(SEGMENT_DIR);
+        result.and(synced.map_err(LogError::io("sync the segment directory")))
+    }
+
+    /// Recycles a segment if a spare is wanted and nobody reads it; removes it otherwise.
+    fn retire_one(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        let name = segment.name();
+        let unused = Arc::strong_count(segment) == 1 && !segment.file.is_lent();
+        let id = {
+            let state = self.state();
+            (state.spares.len() < self.spare_count).then_some(state.next_id)
+        };
+        let Some(id) = id.filter(|_| unused && segment.header.segment_bytes == self.segment_bytes)
+        else {
+            return self.storage.remove(&name).map_err(LogError::io(format!("remove {name}")));
+        };
+        let spare = segment_name(id);
+        let renamed = self.storage.rename(&name, &spare);
+        renamed.map_err(LogError::io(format!("rename {name} to {spare}")))?;
+        self.storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+        let file =
+            self.storage.open(&spare, true).map_err(LogError::io(format!("open {spare}")))?;
+        self.add(Spare { id, file });
+        Ok(())
+    }
+
+    fn fill(&self, wanted: usize) -> Result<(), LogError> {
+        loop {
+            let id = {
+                let state = self.state();
+                if state.closing || state.spares.len() >= wanted {
+                    return Ok(());
+                }
+                state.next_id
+            };
+            self.add(Spare { id, file: self.make(id)? });
+        }
+    }
+
+    fn make(&self, id: u64) -> Result<Arc<dyn StorageFile>, LogError> {
+        let name = segment_name(id);
+        let free = self.storage.free_bytes().map_err(LogError::io("ask for free space"))?;
+        if free < self.free_bytes_min.saturating_add(self.segment_bytes) {
+            let reason = format!(
+                "{free} bytes free in {}, a segment needs {} and {} must stay free",
+                self.storage.describe(),
+                self.segment_bytes,
+                self.free_bytes_min
+            );
+            return Err(LogError::NoSpace { reason });
+        }
+        let made = self.storage.create(&name, self.segment_bytes);
+        let file = made.map_err(LogError::io(format!("make {name}")))?;
+        self.storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+        Ok(file)
+    }
+
+    fn add(&self, spare: Spare) {
+        let mut state = self.state();
+        assert_eq!(spare.id, state.next_id, "spares are made in order");
+        state.next_id += 1;
+        state.spares.push_back(spare);
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,441 @@
+//! Opening a log: lock, identity, segments, the last segment's end, cursors; then a writer.
+
+use super::error::{FormatError, LogError};
+use super::format::{META_LEN, Meta, STATE_LEN, State};
+use super::journal::{Journal, JournalFound, Mark};
+use super::maker::{Maker, Spare};
+use super::options::LogOptions;
+use super::recovery::{Cut, Damage, Evidence, judge, save_aside, scan_tail};
+use super::segment::{
+    Opened, SEGMENT_DIR, Segment, SegmentEnd, open_segment, segment_id_of, segment_name, write_seal,
+};
+use super::storage::{Storage, StorageFile};
+use super::writer::{Resume, Writer, WriterParts, now_ns};
+use crate::offset::Offset;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+const META_FILES: [&str; 2] = ["META.a", "META.b"];
+const STATE_FILE: &str = "STATE";
+const LOCK_FILE: &str = "LOCK";
+
+/// What opening a log found and did.
+#[derive(Clone, Debug)]
+pub struct OpenReport {
+    /// Writable opens of this log so far.
+    pub epoch: u64,
+    /// Whether the log was made now.
+    pub created: bool,
+    /// Segments that hold batches.
+    pub segments: usize,
+    /// The first offset that is kept.
+    pub first: Offset,
+    /// The next offset to be written.
+    pub tail: Offset,
+    /// What was begun and never acknowledged, and is not part of the log.
+    pub cut: Option<Cut>,
+    /// Damage in acknowledged bytes (with `quarantine`: passed over).
+    pub damage: Vec<Damage>,
+    /// Offsets that no event has, because a cursor was ahead of the log.
+    pub gap: u64,
+    /// Cursor records that were torn or damaged; an older one counts.
+    pub bad_cursor_records: usize,
+}
+
+/// An opened log, before its threads.
+pub(super) struct Parts {
+    pub(super) writer: Writer,
+    pub(super) journal: Journal,
+    pub(super) cursors: Option<Vec<u8>>,
+    pub(super) report: OpenReport,
+    pub(super) lock: Box<dyn Send + Sync>,
+}
+
+/// The identity of a log, as its META files or else its segments say; `None` if there is no log.
+///
+/// # Errors
+/// A file can't be read, or is of a version that this build does not know.
+pub fn read_meta(storage: &dyn Storage) -> Result<Option<Meta>, LogError> {
+    let mut newest: Option<Meta> = None;
+    for name in META_FILES {
+        let file = match storage.open(name, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(LogError::io(format!("open {name}")))?,
+        };
+        let mut page = vec![0; META_LEN as usize];
+        let read = file.read_at(0, &mut page).map_err(LogError::io(format!("read {name}")))?;
+        match Meta::decode(&page[..read]) {
+            Ok(meta) if newest.is_none_or(|newest| newest.epoch < meta.epoch) => {
+                newest = Some(meta);
+            }
+            Err(error @ FormatError::Version { .. }) => return Err(LogError::format(name, error)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(newest)
+}
+
+/// Where the owner says it is; `None` if it never said so, or is just writing it.
+pub fn read_state(storage: &dyn Storage) -> Option<State> {
+    let file = storage.open(STATE_FILE, false).ok()?;
+    let mut bytes = [0; STATE_LEN as usize];
+    // a torn read is possible while the owner writes: try again
+    for _ in 0..10 {
+        let read = file.read_at(0, &mut bytes).ok()?;
+        if let Ok(state) = State::decode(&bytes[..read]) {
+            return Some(state);
+        }
+        std::thread::yield_now();
+    }
+    None
+}
+
+/// The segments and spares of a log, by id.
+pub struct Listing {
+    /// Files that hold batches, or may.
+    pub segments: Vec<Segment>,
+    /// Files that wait for use.
+    pub spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+}
+
+/// Opens every segment file.
+///
+/// # Errors
+/// One can't be read, or is of a version that this build does not know.
+pub fn list_segments(
+    storage: &dyn Storage,
+    log_uuid: &[u8; 16],
+    write: bool,
+) -> Result<Listing, LogError> {
+    let files = storage.list(SEGMENT_DIR).map_err(LogError::io("list the segments"))?;
+    let mut ids: Vec<(u64, u64)> =
+        files.iter().filter_map(|(name, len)| Some((segment_id_of(name)?, *len))).collect();
+    ids.sort_unstable();
+    let mut listing = Listing { segments: Vec::new(), spares: Vec::new() };
+    for (id, len) in ids {
+        match open_segment(storage, id, len, log_uuid, write) {
+            Ok(Opened::Activated(segment)) => listing.segments.push(segment),
+            Ok(Opened::Spare(file)) => listing.spares.push((id, len, file)),
+            // a reader beside an owner: the file was reclaimed since it was listed
+            Err(LogError::Io { error, .. })
+                if !write && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listing)
+}
+
+/// Opens the log for writing, or makes it.
+pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Parts, LogError> {
+    options.check();
+    refuse_foreign(&*storage)?;
+    let make = || LogError::io(format!("make {}", storage.describe()));
+    storage.create_dir(SEGMENT_DIR).map_err(make())?;
+    let lock = take_lock(&*storage)?;
+    let meta = read_meta(&*storage)?;
+    let created = meta.is_none();
+    let state = read_state(&*storage);
+    let meta = match meta {
+        Some(meta) => meta,
+        None => adopt_or_create(&*storage, &options)?,
+    };
+    let (journal, found) = Journal::open(&*storage, &meta.log_uuid)?;
+    let mark = found.newest.as_ref().map(|record| record.mark).unwrap_or_default();
+    let listing = list_segments(&*storage, &meta.log_uuid, true)?;
+    let evidence = evidence_of(&*storage, state.as_ref(), &mark);
+    let (segments, spares) = (listing.segments, listing.spares);
+    let segments = check_sequence(&*storage, segments, &mark)?;
+    let recovered = recover(&segments, evidence, &options)?;
+    let epoch = next_epoch(&meta, &segments, state.as_ref());
+    write_meta(&*storage, &Meta { epoch, segment_bytes: options.segment_bytes, ..meta })?;
+    if let Some(tail) = &recovered.unsealed {
+        seal_recovered(&*storage, segments.last().expect("it has a tail"), tail)?;
+    }
+    let resume = resume_at(&segments, &recovered, &mark);
+    let report = report_of(&segments, &recovered, &resume, &found, epoch, created);
+    let writer =
+        make_writer(storage, options, meta.log_uuid, epoch, segments, spares, resume, mark)?;
+    let cursors = found.newest.map(|record| record.payload);
+    Ok(Parts { writer, journal, cursors, report, lock })
+}
+
+/// Flume's own channel files are not a log of levada's, and must not be mixed with one.
+fn refuse_foreign(storage: &dyn Storage) -> Result<(), LogError> {
+    let files = storage.list(".").map_err(LogError::io("list the log's directory"))?;
+    let flume = files.iter().map(|(name, _)| name.as_str()).find(|name| {
+        let log = name.strip_prefix("log-").map(|rest| rest.trim_end_matches(".meta"));
+        *name == "in_use.lock" || log.is_some_and(|n| n.parse::<u64>().is_ok())
+    });
+    let Some(name) = flume else { return Ok(()) };
+    let what = format!(
+        "holds a file channel of Apache Flume ({name}): drain it with Flume \
+         (an agent with this channel and an Avro sink that points here), or name another directory"
+    );
+    Err(LogError::Foreign { dir: storage.describe(), what })
+}
+
+fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Send + Sync>, LogError> {
+    let owner = format!("pid {}", std::process::id());
+    let taken = storage.lock(LOCK_FILE, &owner);
+    let taken = taken.map_err(LogError::io(format!("lock {}", storage.describe())))?;
+    taken.map_err(|owner| LogError::InUse { dir: storage.describe(), owner })
+}
+
+/// A log without META: a new one, unless there are segments that say whose they are.
+fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, LogError> {
+    let files = storage.list(SEGMENT_DIR).map_err(LogError::io("list the segments"))?;
+    let mut newest: Option<super::format::SegmentHeader> = None;
+    for (name, len) in &files {
+        let Some(id) = segment_id_of(name) else { continue };
+        let name = segment_name(id);
+        let file = storage.open(&name, false).map_err(LogError::io(format!("open {name}")))?;
+        for position in [0, super::format::usable_end((*len).max(8192))] {
+            let mut page = vec![0; super::format::SEGMENT_HEADER_LEN as usize];
+            let read =
+                file.read_at(position, &mut page).map_err(LogError::io(format!("read {name}")))?;
+            if let Ok(header) = super::format::SegmentHeader::decode(&page[..read])
+                && header.segment_id == id
+                && newest.is_none_or(|newest| newest.epoch < header.epoch)
+            {
+                newest = Some(header);
+            }
+        }
+    }
+    if newest.is_some() {
+        tracing::warn!(target: "levada::log",
+            "{}: META.a and META.b are missing or damaged; the segments say whose log it is",
+            storage.describe());
+    }
+    Ok(Meta {
+        log_uuid: newest.map_or_else(|| uuid::Uuid::new_v4().into_bytes(), |h| h.log_uuid),
+        epoch: newest.map_or(0, |header| header.epoch),
+        created_ms: now_ns() / 1_000_000,
+        segment_bytes: options.segment_bytes,
+    })
+}
+
+fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
+    let evidence = Evidence::of_mark(mark);
+    // within one boot what was synced is still what was synced, and STATE was written after it
+    match (state, storage.boot_id()) {
+        (Some(state), Some(boot_id)) if state.boot_id == boot_id => {
+            evidence.max(Evidence { lsn: state.durable_lsn, tail: state.durable_tail })
+        }
+        _ => evidence,
+    }
+}
+
+/// The epoch of this open: above every one that was ever written.
+fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
+    let segments = segments.iter().map(|segment| segment.header.epoch).max();
+    meta.epoch.max(segments.unwrap_or(0)).max(state.map_or(0, |state| state.epoch)) + 1
+}
+
+fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
+    // the file that does not hold the newest one
+    let name = META_FILES[(meta.epoch % 2) as usize];
+    let io = || LogError::io(format!("write {name}"));
+    let file = match storage.open(name, true) {
+        Ok(file) if file.len().map_err(io())? == META_LEN => file,
+        _ => storage.create(name, META_LEN).map_err(io())?,
+    };
+    file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io())?;
+    file.sync().map_err(io())?;
+    storage.sync_dir(".").map_err(io())
+}
+
+/// Ids must follow each other. What lies before a gap may be left over from an interrupted reclaim,
+/// if every group is done with it.
+fn check_sequence(
+    storage: &dyn Storage,
+    mut segments: Vec<Segment>,
+    mark: &Mark,
+) -> Result<Vec<Segment>, LogError> {
+    while let Some(at) = segments.windows(2).position(|two| two[1].id() != two[0].id() + 1) {
+        if mark.released < segments[at + 1].header.base_offset {
+            return Err(LogError::MissingSegment { missing: segments[at].id() + 1 });
+        }
+        for segment in segments.drain(..=at) {
+            let name = segment.name();
+            storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
+        }
+    }
+    // a segment before the last without a trailer ends where its successor says
+    for i in 1..segments.len() {
+        let next = segments[i].header;
+        let segment = &segments[i - 1];
+        if segment.end().is_none() {
+            segment.set_end(SegmentEnd {
+                lsn: next.prev_end_lsn,
+                offset: next.prev_end_offset,
+                chain: next.prev_chain_crc,
+                first_time_ms: segment.header.activated_ns / 1_000_000,
+                last_time_ms: next.activated_ns / 1_000_000,
+            });
+        }
+    }
+    Ok(segments)
+}
+
+/// What recovery decided.
+struct Recovered {
+    /// The last segment, if it has to be sealed.
+    unsealed: Option<super::recovery::TailScan>,
+    damage: Vec<Damage>,
+    /// The end of the last segment.
+    end: Option<SegmentEnd>,
+    /// How far events are known to have been durable.
+    evident_tail: u64,
+}
+
+fn recover(
+    segments: &[Segment],
+    evidence: Evidence,
+    options: &LogOptions,
+) -> Result<Recovered, LogError> {
+    let mut recovered =
+        Recovered { unsealed: None, damage: Vec::new(), end: None, evident_tail: evidence.tail };
+    if let Some(last) = segments.last() {
+        recovered.end = last.end();
+        if last.end().is_none() {
+            let io = || LogError::io(format!("recover {}", last.name()));
+            // what a killed process left dirty becomes durable; then what the disk has is read
+            last.file.sync().map_err(io())?;
+            let known = evidence.lsn.saturating_sub(last.header.base_lsn);
+            let doubtful = known.min(last.header.segment_bytes) & !4095;
+            last.file.drop_cache(doubtful).map_err(io())?;
+            let view = last.view().map_err(io())?;
+            view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
+            let scan = scan_tail(last, &*view, evidence);
+            recovered.end = Some(scan.summary.end);
+            recovered.damage.clone_from(&scan.damage);
+            recovered.unsealed = Some(scan);
+        }
+    }
+    let end = recovered.end.map_or((0, 0), |end| (end.lsn, end.offset));
+    if evidence.lsn > end.0 && evidence.tail > end.1 {
+        recovered.damage.push(lost_end(segments.last(), end, evidence));
+    }
+    judge(&recovered.damage, options.on_corruption)?;
+    Ok(recovered)
+}
+
+/// The log is known to have been longer than what is left of it.
+fn lost_end(last: Option<&Segment>, end: (u64, u64), evidence: Evidence) -> Damage {
+    let file = last.map_or_else(|| segment_name(1), |segment| segment_name(segment.id() + 1));
+    let fault = super::scan::FaultKind::Header(FormatError::NotThere);
+    let bytes = evidence.lsn - end.0;
+    let hole = super::scan::Hole {
+        position: 0,
+        end_position: bytes,
+        from: end.1,
+        to: evidence.tail,
+        fault,
+    };
+    Damage { file, hole }
+}
+
+fn seal_recovered(
+    storage: &dyn Storage,
+    last: &Segment,
+    scan: &super::recovery::TailScan,
+) -> Result<(), LogError> {
+    let io = || LogError::io(format!("seal {}", last.name()));
+    let view = last.view().map_err(io())?;
+    if let Some(cut) = &scan.cut {
+        let why = format!("cut: never acknowledged ({})", cut.fault);
+        save_aside(storage, &*view, &cut.file, cut.position, cut.bytes, &why)?;
+    }
+    for Damage { file, hole } in &scan.damage {
+        let why = format!("damage: offsets {}..{} ({})", hole.from, hole.to, hole.fault);
+        let bytes = hole.end_position - hole.position;
+        save_aside(storage, &*view, file, hole.position, bytes, &why)?;
+    }
+    write_seal(last, &scan.summary).map_err(io())?;
+    last.set_end(scan.summary.end);
+    Ok(())
+}
+
+fn resume_at(segments: &[Segment], recovered: &Recovered, mark: &Mark) -> Resume {
+    let end_offset = recovered.end.map_or(0, |end| end.offset);
+    // a number that a sink may have seen is not used again for another event
+    let next_offset = end_offset.max(recovered.evident_tail).max(mark.seen_tail).max(mark.released);
+    let last = segments.last();
+    Resume {
+        previous: last.zip(recovered.end).map(|(segment, end)| (segment.id(), end)),
+        next_base_lsn: last.map_or(0, |s| s.header.base_lsn + s.header.segment_bytes),
+        next_offset,
+        gap: next_offset > end_offset,
+    }
+}
+
+fn report_of(
+    segments: &[Segment],
+    recovered: &Recovered,
+    resume: &Resume,
+    found: &JournalFound,
+    epoch: u64,
+    created: bool,
+) -> OpenReport {
+    let end_offset = recovered.end.map_or(0, |end| end.offset);
+    OpenReport {
+        epoch,
+        created,
+        segments: segments.len(),
+        first: Offset(segments.first().map_or(resume.next_offset, |s| s.header.base_offset)),
+        tail: Offset(resume.next_offset),
+        cut: recovered.unsealed.as_ref().and_then(|scan| scan.cut.clone()),
+        damage: recovered.damage.clone(),
+        gap: resume.next_offset - end_offset.min(resume.next_offset),
+        bad_cursor_records: found.bad_records,
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // each once, in one place
+fn make_writer(
+    storage: Arc<dyn Storage>,
+    options: LogOptions,
+    log_uuid: [u8; 16],
+    epoch: u64,
+    segments: Vec<Segment>,
+    spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+    resume: Resume,
+    mark: Mark,
+) -> Result<Writer, LogError> {
+    let io = || LogError::io(format!("write {STATE_FILE}"));
+    let state_file = match storage.open(STATE_FILE, true) {
+        Ok(file) if file.len().map_err(io())? == STATE_LEN => file,
+        _ => storage.create(STATE_FILE, STATE_LEN).map_err(io())?,
+    };
+    let mut next_id = segments.last().map_or(1, |segment| segment.id() + 1);
+    let mut usable = VecDeque::new();
+    for (id, len, file) in spares {
+        // spares must follow the last segment without a gap, and have the right length
+        if id == next_id && len == options.segment_bytes {
+            next_id += 1;
+            usable.push_back(Spare { id, file });
+        } else {
+            drop(file);
+            let name = segment_name(id);
+            storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
+        }
+    }
+    storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+    let maker = Maker::new(storage, &options, usable, next_id);
+    let boot_id = maker.boot_id();
+    let segments = segments.into_iter().map(Arc::new).collect();
+    let released = mark.released;
+    let parts = WriterParts {
+        options,
+        log_uuid,
+        epoch,
+        boot_id,
+        maker,
+        released,
+        segments,
+        state_file,
+        resume,
+    };
+    Ok(Writer::new(parts))
+}

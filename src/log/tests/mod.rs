@@ -1,0 +1,61 @@
+//! The engine's tests, by question.
+
+mod basic;
+mod format;
+mod model;
+mod recovery;
+
+use super::*;
+use crate::offset::OffsetRange;
+use tempfile::TempDir;
+
+/// Segments of 64 KiB, so that rolls happen in every test.
+pub(super) fn small() -> LogOptions {
+    LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() }
+}
+
+/// The same, without threads of the log's own.
+pub(super) fn quiet() -> LogOptions {
+    LogOptions { background: false, ..small() }
+}
+
+pub(super) fn open(dir: &TempDir, options: LogOptions) -> (Log, Opened) {
+    Log::open_dir(dir.path(), options).unwrap()
+}
+
+pub(super) fn batch(records: &[Vec<u8>]) -> BatchBuilder {
+    let mut batch = BatchBuilder::new();
+    records.iter().for_each(|record| batch.push(record));
+    batch
+}
+
+/// A record that is different for each number.
+pub(super) fn record(number: u64, len: usize) -> Vec<u8> {
+    let mut record = number.to_le_bytes().to_vec();
+    record.resize(len.max(8), number as u8);
+    record
+}
+
+/// Every record of a range, as the reader gives it.
+pub(super) fn read_all(log: &Log, range: OffsetRange) -> Vec<(u64, Vec<u8>)> {
+    let mut reader = log.reader();
+    let mut next = range.start;
+    let mut records = Vec::new();
+    while next < range.end {
+        let read = reader.read(next..range.end, 7).unwrap();
+        assert!(read.missing.is_empty(), "{:?}", read.missing);
+        assert!(read.next > next, "the reader moves on");
+        for part in read.batch.parts() {
+            let walk = crate::event::Records::new(&part.records);
+            let numbered = walk.zip(part.first.0..).map(|(record, at)| (at, record.to_vec()));
+            records.extend(numbered);
+        }
+        next = read.next;
+    }
+    records
+}
+
+/// A file of the log's directory.
+pub(super) fn path(dir: &TempDir, name: &str) -> std::path::PathBuf {
+    dir.path().join(name)
+}

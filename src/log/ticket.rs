@@ -1,0 +1,79 @@
+//! Waiting for a put: a ticket that the writer fills in, for threads and for tasks alike.
+
+use super::error::LogError;
+use crate::offset::OffsetRange;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+/// What a put comes to: the offsets of its events.
+pub type PutResult = Result<OffsetRange, LogError>;
+
+#[derive(Default)]
+struct TicketState {
+    result: Option<PutResult>,
+    waker: Option<Waker>,
+}
+
+/// A put under way: a future of its result.
+#[derive(Clone, Default)]
+pub struct Ticket(Arc<Mutex<TicketState>>);
+
+impl Ticket {
+    /// Fills in the result; the waker, if somebody waits, is the caller's to wake, so that a group
+    /// can be woken after all its results are in.
+    pub(super) fn fill(&self, result: PutResult) -> Option<Waker> {
+        let mut state = self.0.lock().expect("no holder panics");
+        assert!(state.result.is_none(), "a put has one result");
+        state.result = Some(result);
+        state.waker.take()
+    }
+}
+
+impl Future for Ticket {
+    type Output = PutResult;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<PutResult> {
+        let mut state = self.0.lock().expect("no holder panics");
+        match &state.result {
+            Some(result) => Poll::Ready(result.clone()),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+struct ThreadWaker(Thread);
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future of this crate on the calling thread, up to `deadline`; `None` if it passed.
+pub(super) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let waker = Waker::from(Arc::new(ThreadWaker(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match deadline {
+            None => std::thread::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                std::thread::park_timeout(left);
+            }
+        }
+    }
+}
