@@ -183,8 +183,10 @@ mod tests {
                     && (0..300).all(|i| {
                         set.intersects(&range(i, i + 3)) == model.range(i..i + 3).next().is_some()
                     })
-                    && set.gaps(range(3, 290)).flat_map(|gap| gap.start.0..gap.end.0).eq((3..290)
-                        .filter(|i| !model.contains(i)))
+                    && set
+                        .gaps(range(3, 290))
+                        .flat_map(|gap| gap.start.0..gap.end.0)
+                        .eq((3..290).filter(|i| !model.contains(i)))
                     && set.gaps(range(9, 9)).next().is_none()
             };
             let before = agrees(&set, &model);

@@ -4,7 +4,6 @@ use super::group::Group;
 use super::{Action, Command, LeaseId, Millis, SinkId};
 use crate::cursor::GroupState;
 use crate::offset::Offset;
-use crate::sink::{FailedEvents, Failure};
 
 /// One channel's dispatcher; made by [`Dispatcher::restore`].
 #[derive(Debug)]
@@ -77,13 +76,7 @@ impl Dispatcher {
                     group.failed(index, place, failure, turn);
                 });
             }
-            Action::Abandon { lease } => self.answer(lease, |group, index, place, turn| {
-                let reason = "nobody answers for the lease any more".to_owned();
-                let events = FailedEvents::All;
-                let failure = Failure { events, retryable: true, reason };
-                group.failed(index, place, failure, turn);
-                group.sinks[index].service = super::sink::Service::Closed;
-            }),
+            Action::Abandon { lease } => self.answer(lease, Group::abandoned),
         }
         self.maintain();
         std::mem::take(&mut self.turn.commands)

@@ -68,14 +68,38 @@ impl Group {
         let (now, events) = (turn.now, failed.event_count());
         sink.failed(now, events, failure.reason, jitter, &mut turn.commands);
 
-        let delivery =
-            FailedDelivery { attempts: lease.attempt, retryable: failure.retryable };
+        let attempts = lease.attempt;
+        let delivery = FailedDelivery { attempts, retryable: failure.retryable };
         let decision = sink.options.policy.decide(&delivery);
-        // what keeps failing waits longer, whichever sinks it goes to
-        let failures = sink.failures.max(lease.attempt);
+        self.put_back_tried(index, &failed, (attempts, decision), jitter, turn);
+    }
+
+    pub(super) fn abandoned(&mut self, index: usize, place: usize, turn: &mut Turn) {
+        let lease = self.sinks[index].answered(place);
+        let failed = self.failed_part(&lease, &FailedEvents::All);
+        let jitter = Jitter::draw(&mut turn.random);
+        let sink = &mut self.sinks[index];
+        sink.counters.failed_events += failed.event_count();
+        let attempts = lease.attempt;
+        let decision = sink.options.policy.decide(&FailedDelivery { attempts, retryable: true });
+        self.put_back_tried(index, &failed, (attempts, decision), jitter, turn);
+    }
+
+    /// Puts back what a sink began and did not deliver. What keeps failing waits longer, whichever
+    /// sinks it goes to.
+    fn put_back_tried(
+        &mut self,
+        index: usize,
+        failed: &RangeSet,
+        (attempts, decision): (u32, Decision),
+        jitter: Jitter,
+        turn: &Turn,
+    ) {
+        let sink = &self.sinks[index];
+        let failures = sink.failures.max(attempts);
         let due = turn.now.plus(sink.options.backoff.delay_ms(failures, jitter));
         for range in failed.iter() {
-            self.put_back(index, TriedRange { range, attempts: lease.attempt }, decision, due);
+            self.put_back(index, TriedRange { range, attempts }, decision, due);
         }
         self.changed = true;
     }
@@ -109,6 +133,9 @@ impl Group {
 
     pub(super) fn damaged(&mut self, range: OffsetRange, turn: &mut Turn) {
         let range = range.start.max(self.watermark)..range.end.min(self.tail);
+        if range.is_empty() {
+            return;
+        }
         if range.end > self.frontier {
             // what was never lent below the damage waits, so that the frontier can pass the damage
             let fresh = self.frontier..range.start.max(self.frontier);
@@ -218,7 +245,8 @@ impl Group {
         let events_max = sink.batch_events_max();
         let from = self.released_from(sink);
         self.waiting.ready.take(from, events_max).unwrap_or_else(|| {
-            let range = self.frontier..self.frontier.plus(events_max).min(self.tail);
+            let left = self.tail.since(self.frontier);
+            let range = self.frontier..self.frontier.plus(events_max.min(left));
             self.frontier = range.end;
             TriedRange { range, attempts: 0 }
         })

@@ -11,8 +11,11 @@
 //! - [`Command::Open`]: opens the sink; answers [`Action::SinkReady`] or [`Action::SinkDown`].
 //! - [`Command::Deliver`]: delivers; answers [`Action::Delivered`] or [`Action::Failed`]. What the
 //!   log cannot give is told first, by [`Action::Damaged`]; the lease is answered all the same.
-//! - After its own `Failed` or `SinkDown` it touches no lease: it answers every `Deliver` with
-//!   [`Action::Returned`] until [`Command::Recall`] comes along the queue.
+//! - After its own `Failed` or `SinkDown` it begins nothing until [`Command::Recall`] comes along the
+//!   queue, one for each of them: it answers every `Deliver` with [`Action::Returned`] and passes
+//!   over an `Open`. (So it counts: up with each failure it tells, down with each `Recall`.)
+//! - One that takes the place of a task that is gone keeps the queue and the count. It says
+//!   `SinkDown`, then [`Action::Abandon`] for the lease that task was at, and goes on as above.
 //!
 //! The dispatcher sends `Recall` when it learns of the failure, behind whatever it had sent before,
 //! and lends the sink nothing until all it had out is answered. So a lease that was on its way
@@ -40,7 +43,7 @@ use crate::sink::Failure;
 
 /// A group with this many acked ranges above its watermark is lent nothing new until the lowest
 /// offsets come in: a cursor stays small whatever the sinks do.
-pub const ACKED_RANGES_MAX: usize = 4_096;
+pub const ACKED_RANGES_MAX: usize = if cfg!(test) { 64 } else { 4_096 };
 
 /// Milliseconds since any fixed moment; never goes back (an earlier time counts as the latest).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -141,8 +144,8 @@ pub enum Action {
         /// Which; an answer for a lease that is not out changes nothing.
         lease: LeaseId,
     },
-    /// Nobody will answer for the lease any more: the sink's task is gone, or the time limit of a
-    /// stop is over. The lease counts as failed, the sink as under [`Action::SinkDown`].
+    /// Nobody will answer for the lease any more: the sink's task is gone (say `SinkDown` first), or
+    /// the time limit of a stop is over. The lease counts as an attempt, and its events as failed.
     Abandon {
         /// Which; a lease that is not out changes nothing.
         lease: LeaseId,

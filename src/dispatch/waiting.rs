@@ -136,10 +136,18 @@ impl Waiting {
         removed
     }
 
-    /// Every range in rising order.
+    /// Every range in rising order, joined with neighbours of as many attempts: what is stored does
+    /// not tell when a range is due.
     pub(super) fn sorted(&self) -> Vec<TriedRange> {
         let mut all: Vec<_> = self.ready.iter().chain(self.delayed.values().cloned()).collect();
         all.sort_unstable_by_key(|tried| tried.range.start);
+        all.dedup_by(|next, tried| {
+            let joins = tried.range.end == next.range.start && tried.attempts == next.attempts;
+            if joins {
+                tried.range.end = next.range.end;
+            }
+            joins
+        });
         all
     }
 }
