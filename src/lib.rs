@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` has the picture, the data flow and the invariants.
 
 // 0: words that everything shares
+pub mod cursor;
 pub mod event;
 pub mod offset;
 // 1: the engine, and pure text and byte formats

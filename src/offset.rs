@@ -88,6 +88,21 @@ impl RangeSet {
         }
     }
 
+    /// What of `range` is not in the set, in rising order.
+    pub fn gaps(&self, range: OffsetRange) -> impl Iterator<Item = OffsetRange> + '_ {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            let start = self.end_of_run(at);
+            if start >= range.end {
+                return None;
+            }
+            // `start` is in no range, so the next range begins above it
+            let next = self.ranges.range(start.0..range.end.0).next();
+            at = next.map_or(range.end, |(&next, _)| Offset(next));
+            Some(start..at)
+        })
+    }
+
     /// Whether `offset` is in the set.
     pub fn contains(&self, offset: Offset) -> bool {
         self.end_of_run(offset) > offset
@@ -168,6 +183,11 @@ mod tests {
                     && (0..300).all(|i| {
                         set.intersects(&range(i, i + 3)) == model.range(i..i + 3).next().is_some()
                     })
+                    && set
+                        .gaps(range(3, 290))
+                        .flat_map(|gap| gap.start.0..gap.end.0)
+                        .eq((3..290).filter(|i| !model.contains(i)))
+                    && set.gaps(range(9, 9)).next().is_none()
             };
             let before = agrees(&set, &model);
             set.remove_below(Offset(bound as u64));

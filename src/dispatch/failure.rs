@@ -1,0 +1,120 @@
+//! What a failed delivery does, and how long the next attempt waits: pure decisions.
+
+/// The policy of a sink.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum FailurePolicy {
+    /// The range is released: any sink of the group may take it after the back-off (Flume's
+    /// rollback).
+    #[default]
+    Requeue,
+    /// The sink's cursor rewinds: the same sink sends it again, before anything later.
+    RetryAndResume,
+}
+
+/// A delivery that failed, as far as a policy wants to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FailedDelivery {
+    /// Deliveries begun so far, this one included.
+    pub attempts: u32,
+    /// Whether the sink thinks that trying the same again can help.
+    pub retryable: bool,
+}
+
+/// What becomes of the events that were not delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// They wait for any sink of the group.
+    Release,
+    /// They wait for the same sink, which takes nothing else before them.
+    Rewind,
+}
+
+impl FailurePolicy {
+    /// What to do with a failed delivery.
+    ///
+    /// Both policies try without end, also what the sink calls not retryable: giving an event up
+    /// needs a place to put it, or the user's word that it may be lost.
+    pub fn decide(self, _failed: &FailedDelivery) -> Decision {
+        match self {
+            FailurePolicy::Requeue => Decision::Release,
+            FailurePolicy::RetryAndResume => Decision::Rewind,
+        }
+    }
+
+    /// Whether a sink's own order of offsets is kept.
+    pub fn keeps_order(self) -> bool {
+        self == FailurePolicy::RetryAndResume
+    }
+}
+
+/// Exponential back-off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backoff {
+    /// The wait after the first failure, ms.
+    pub first_ms: u64,
+    /// No wait is longer, jitter aside, ms.
+    pub max_ms: u64,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { first_ms: 1_000, max_ms: 60_000 }
+    }
+}
+
+impl Backoff {
+    /// The wait after the `failures`-th failure in a row, ms: doubled from failure to failure up
+    /// to the maximum, then times `jitter`.
+    pub fn delay_ms(&self, failures: u32, jitter: Jitter) -> u64 {
+        let doublings = failures.saturating_sub(1).min(63);
+        let delay = u128::from(self.first_ms) << doublings;
+        let delay = delay.min(self.max_ms.into()) * u128::from(jitter.per_mille) / 1_000;
+        u64::try_from(delay).unwrap_or(u64::MAX)
+    }
+}
+
+/// A factor that keeps sinks from coming back all at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Jitter {
+    per_mille: u32,
+}
+
+impl Jitter {
+    /// The longest wait is this many per mille of the plain one, the shortest as far below.
+    pub const PER_MILLE_MAX: u32 = 1_200;
+
+    /// Draws a factor from 0.8 to 1.2.
+    pub fn draw(random: &mut fastrand::Rng) -> Jitter {
+        Jitter { per_mille: random.u32(2_000 - Jitter::PER_MILLE_MAX..=Jitter::PER_MILLE_MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_maximum() {
+        let backoff = Backoff { first_ms: 1_000, max_ms: 60_000 };
+        let delays = [1, 2, 3, 6, 7, 8, u32::MAX]
+            .map(|failures| backoff.delay_ms(failures, Jitter { per_mille: 1_000 }));
+        assert_eq!(delays, [1_000, 2_000, 4_000, 32_000, 60_000, 60_000, 60_000]);
+        let endless = Backoff { first_ms: u64::MAX, max_ms: u64::MAX };
+        assert_eq!(endless.delay_ms(99, Jitter { per_mille: 1_200 }), u64::MAX);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_fifth_and_is_the_same_for_the_same_seed() {
+        let draws = |seed| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let backoff = Backoff { first_ms: 1_000, max_ms: 1_000 };
+            let draw = |_| backoff.delay_ms(1, Jitter::draw(&mut random));
+            (0..1_000).map(draw).collect::<Vec<_>>()
+        };
+        assert!(draws(7).iter().all(|delay| (800..=1_200).contains(delay)));
+        assert!(draws(7).iter().any(|&delay| delay < 850));
+        assert!(draws(7).iter().any(|&delay| delay > 1_150));
+        assert_eq!(draws(7), draws(7));
+        assert_ne!(draws(7), draws(8));
+    }
+}
