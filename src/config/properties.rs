@@ -251,10 +251,13 @@ mod tests {
     #[test]
     fn malformed_escape_names_its_line_and_the_rest_is_read() {
         let bad = "value of 'a': malformed \\u escape: four hex digits must follow '\\u'";
-        check_problems("x=1\na=\\u12g4\nb=1\nb=2", &[
-            &format!("t:2: {bad}"),
-            "t:4: 'b' is set in line 3 and again in line 4: the last wins",
-        ]);
+        check_problems(
+            "x=1\na=\\u12g4\nb=1\nb=2",
+            &[
+                &format!("t:2: {bad}"),
+                "t:4: 'b' is set in line 3 and again in line 4: the last wins",
+            ],
+        );
         let half = "half of a surrogate pair: write both halves, or the character itself";
         check_problems("a=\\uD83Dx", &[&format!("t:1: value of 'a': a \\u escape that is {half}")]);
         check_problems("a=\\uDE00", &[&format!("t:1: value of 'a': a \\u escape that is {half}")]);
