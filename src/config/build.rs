@@ -59,8 +59,9 @@ struct Builder<'a> {
     fatal: Vec<Problem>,
 }
 
-/// A component without errors so far.
+/// A component of a known type. Also a broken one is looked at to the end: every problem at once.
 struct Part {
+    is_broken: bool,
     component: &'static Component,
     settings: Settings,
     common: Settings,
@@ -175,7 +176,8 @@ impl Builder<'_> {
         let settings = Settings::new(path.clone(), declared.clone(), component.keys, own);
         let common = Settings::new(path, declared.clone(), common_keys(role), common);
         let problems = [settings.check(), common.check(), exec_level(role, &common)].concat();
-        (!self.has_error(problems)).then_some(Part { component, settings, common })
+        let is_broken = self.has_error(problems);
+        Some(Part { is_broken, component, settings, common })
     }
 
     fn component(&self, role: Role, word: &str) -> Option<&'static Component> {
@@ -213,11 +215,13 @@ impl Builder<'_> {
 
     fn channel(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Channel, name, list) else { return };
-        let Part { component, settings, common } = part;
+        let Part { is_broken, component, settings, common } = part;
         let balancer = self.take(exec::balancer(&common, &self.agent));
         let queue_leases = self.take(exec::queue_leases(&common, &self.agent));
         let capacity = self.take(check_capacity(&settings));
-        if let (Some(balancer), Some(queue_leases), Some(())) = (balancer, queue_leases, capacity) {
+        if let (Some(balancer), Some(queue_leases), Some(()), false) =
+            (balancer, queue_leases, capacity, is_broken)
+        {
             let name = name.to_owned();
             self.levels.insert(name.clone(), common);
             let channel = ChannelPlan { name, component, settings, balancer, queue_leases };
@@ -227,7 +231,7 @@ impl Builder<'_> {
 
     fn source(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Source, name, list) else { return };
-        let Part { component, settings, common } = part;
+        let Part { is_broken, component, settings, common } = part;
         let Some(names) = self.take(common.list("channels")) else { return };
         let mut channels: Vec<String> = Vec::new();
         for channel in names {
@@ -239,7 +243,7 @@ impl Builder<'_> {
         }
         let selector = self.take(check_selector(&common));
         let batches = self.batch_fits(&settings, &channels);
-        if selector.is_some() && batches && !channels.is_empty() {
+        if selector.is_some() && batches && !channels.is_empty() && !is_broken {
             let name = name.to_owned();
             self.plan.sources.push(SourcePlan { name, component, channels, settings });
         }
@@ -247,7 +251,7 @@ impl Builder<'_> {
 
     fn sink(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Sink, name, list) else { return };
-        let Part { component, settings, common } = part;
+        let Part { is_broken, component, settings, common } = part;
         let Some(channel) = self.take(common.text("channel")).map(str::to_owned) else { return };
         if !self.find_channel(&common, "channel", &channel) {
             return;
@@ -255,7 +259,7 @@ impl Builder<'_> {
         let policy = exec::policy(&common, &self.levels[&channel], &self.agent);
         let policy = self.take(policy);
         let batches = self.batch_fits(&settings, std::slice::from_ref(&channel));
-        if let (Some(policy), true) = (policy, batches) {
+        if let (Some(policy), true, false) = (policy, batches, is_broken) {
             let name = name.to_owned();
             self.plan.sinks.push(SinkPlan { name, component, channel, settings, policy });
         }

@@ -108,14 +108,21 @@ pub(super) fn policy(
     };
     let levels = [sink, channel, agent];
     let at = |key| nearest(&levels, key);
-    let backoff = at("exec.backoff").duration("exec.backoff")?;
-    let longest = at("exec.maxBackoff");
+    let (first, longest) = (at("exec.backoff"), at("exec.maxBackoff"));
+    let backoff = first.duration("exec.backoff")?;
     let max_backoff = longest.duration("exec.maxBackoff")?;
     if backoff > max_backoff {
-        let (first, last) = (backoff.as_millis(), max_backoff.as_millis());
-        let level = if longest.has("exec.maxBackoff") { longest } else { at("exec.backoff") };
-        let message = format!("{last} ms is less than exec.backoff, {first} ms");
-        return Err(level.problem("exec.maxBackoff", message));
+        let (backoff, max) = (backoff.as_millis(), max_backoff.as_millis());
+        return Err(match longest.has("exec.maxBackoff") {
+            true => longest.problem(
+                "exec.maxBackoff",
+                format_args!("{max} ms is less than exec.backoff, {backoff} ms"),
+            ),
+            false => first.problem(
+                "exec.backoff",
+                format_args!("{backoff} ms is more than exec.maxBackoff, {max} ms"),
+            ),
+        });
     }
     let max_attempts = at("exec.maxAttempts").int("exec.maxAttempts")?;
     let max_attempts = u32::try_from(max_attempts).expect("the key's bounds are those of u32");
