@@ -1,1 +1,4 @@
-//! (filled in by its first component)
+//! The process: the table of components, and logging.
+
+pub mod logging;
+pub mod registry;

@@ -4,6 +4,7 @@ use crate::log::BatchBuilder;
 use async_trait::async_trait;
 
 pub mod collect;
+pub mod keys;
 
 /// Where sources put batches.
 #[async_trait]

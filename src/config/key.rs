@@ -18,6 +18,29 @@ pub enum Role {
     Sink,
 }
 
+impl Role {
+    /// Every role, in the order in which events meet them.
+    pub const ALL: [Role; 3] = [Role::Source, Role::Channel, Role::Sink];
+
+    /// `source`, `channel`, `sink`
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Source => "source",
+            Role::Channel => "channel",
+            Role::Sink => "sink",
+        }
+    }
+
+    /// The list of an agent that names them: `sources`, `channels`, `sinks`.
+    pub const fn list(self) -> &'static str {
+        match self {
+            Role::Source => "sources",
+            Role::Channel => "channels",
+            Role::Sink => "sinks",
+        }
+    }
+}
+
 /// The declaration of a component type: what `registry` collects.
 #[derive(Clone, Copy, Debug)]
 pub struct Component {
@@ -48,9 +71,34 @@ pub struct Key {
     pub unit: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
+    /// Whether it does so in this version.
+    pub status: Status,
+}
+
+/// Whether a key does anything in this version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// It does what its doc says.
+    Used,
+    /// Accepted, because Flume has it; it changes nothing here.
+    Ignored,
+    /// Known, but not there yet: giving it is an error, so that nobody relies on it.
+    NotYet,
 }
 
 impl Key {
+    /// The same key, accepted and without effect.
+    pub const fn ignored(mut self) -> Key {
+        self.status = Status::Ignored;
+        self
+    }
+
+    /// The same key, refused until a later version brings it.
+    pub const fn not_yet(mut self) -> Key {
+        self.status = Status::NotYet;
+        self
+    }
+
     /// A key with a default.
     pub const fn new(
         name: &'static str,
@@ -59,7 +107,7 @@ impl Key {
         unit: &'static str,
         doc: &'static str,
     ) -> Key {
-        Key { name, kind, default: Some(default), required: false, unit, doc }
+        Key { name, kind, default: Some(default), required: false, unit, doc, status: Status::Used }
     }
 
     /// A key without a default.
@@ -69,7 +117,7 @@ impl Key {
         unit: &'static str,
         doc: &'static str,
     ) -> Key {
-        Key { name, kind, default: None, required: false, unit, doc }
+        Key { name, kind, default: None, required: false, unit, doc, status: Status::Used }
     }
 
     /// A key that must be given.
@@ -79,7 +127,7 @@ impl Key {
         unit: &'static str,
         doc: &'static str,
     ) -> Key {
-        Key { name, kind, default: None, required: true, unit, doc }
+        Key { name, kind, default: None, required: true, unit, doc, status: Status::Used }
     }
 
     /// Whether `name` is this key (or has its prefix, for a key that ends in `*`).
@@ -109,13 +157,28 @@ pub enum Kind {
     Path,
     /// Words separated by white space.
     List,
-    /// One of these words, without regard to case.
+    /// One of these words, without regard to case, `_` and `-`.
     Choice(&'static [&'static str]),
     /// Text that never appears in a log, a page or an error.
     Secret,
 }
 
 impl Kind {
+    /// What `levada keys` calls it.
+    pub fn word(&self) -> String {
+        match self {
+            Kind::Bool => "bool".to_owned(),
+            Kind::Int { min: i64::MIN, max: i64::MAX } => "int".to_owned(),
+            Kind::Int { min, max: i64::MAX } => format!("int from {min}"),
+            Kind::Int { min, max } => format!("int {min}..={max}"),
+            Kind::Text => "text".to_owned(),
+            Kind::Path => "path".to_owned(),
+            Kind::List => "list".to_owned(),
+            Kind::Choice(words) => words.join(" | "),
+            Kind::Secret => "secret".to_owned(),
+        }
+    }
+
     /// Any whole number that is not negative.
     pub const COUNT: Kind = Kind::Int { min: 0, max: i64::MAX };
     /// Any whole number from 1.
@@ -224,6 +287,11 @@ impl Settings {
         self.component.rsplit('.').next().unwrap_or_default()
     }
 
+    /// The keys that the component declares.
+    pub fn keys(&self) -> &'static [Key] {
+        self.keys
+    }
+
     /// The values that were given, by key.
     pub fn given(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(k, v)| (k.as_str(), v))
@@ -277,8 +345,10 @@ impl Settings {
         if let Kind::Int { min, max } = self.key(key).kind
             && !(min..=max).contains(&number)
         {
-            let limits = format_args!("{number} is outside {min}..{max}").to_string();
-            return Err(self.problem(key, limits));
+            return Err(match max {
+                i64::MAX => self.problem(key, format_args!("{number} is below {min}")),
+                _ => self.problem(key, format_args!("{number} is outside {min}..={max}")),
+            });
         }
         Ok(Some(number))
     }
@@ -307,7 +377,7 @@ impl Settings {
     pub fn choice(&self, key: &str) -> Result<&'static str, Problem> {
         let Kind::Choice(words) = self.key(key).kind else { panic!("key '{key}' is no choice") };
         let text = self.text(key)?;
-        let word = words.iter().find(|word| word.eq_ignore_ascii_case(text)).copied();
+        let word = words.iter().find(|word| same_word(word, text)).copied();
         word.ok_or_else(|| {
             self.problem(key, format_args!("'{text}' is none of: {}", words.join(", ")))
         })
@@ -323,8 +393,82 @@ impl Settings {
         self.given().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
     }
 
+    /// Every problem that the declarations alone show: required keys that are missing, texts that
+    /// don't fit their kind, keys that are not supported yet.
+    pub fn check(&self) -> Vec<Problem> {
+        let missing = self.keys.iter().filter(|key| key.required && !self.has(key.name));
+        let missing = missing.filter_map(|key| self.opt_text(key.name).err());
+        let wrong = self.values.keys().filter_map(|name| self.check_value(name).err());
+        missing.chain(wrong).collect()
+    }
+
+    fn check_value(&self, name: &str) -> Result<(), Problem> {
+        let Some(key) = find_key(self.keys, name) else { return Ok(()) };
+        if key.status == Status::NotYet {
+            return Err(self.problem(name, "not supported yet by this version"));
+        }
+        if key.status == Status::Ignored {
+            return Ok(());
+        }
+        match key.kind {
+            Kind::Int { .. } => self.opt_int(name).map(|_| ()),
+            Kind::Choice(_) => self.choice(name).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
     fn key(&self, name: &str) -> &'static Key {
-        let key = self.keys.iter().find(|key| key.matches(name));
+        let key = find_key(self.keys, name);
         key.unwrap_or_else(|| panic!("key '{name}' is not declared by {}", self.component))
+    }
+}
+
+/// The declaration of `name` among `keys`; its own goes before one with a `*`.
+pub fn find_key(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    let exact = keys.iter().find(|key| key.name == name);
+    exact.or_else(|| keys.iter().find(|key| key.matches(name)))
+}
+
+/// Whether two words are the same but for case, `_` and `-`.
+pub fn same_word(a: &str, b: &str) -> bool {
+    let letters = |word: &str| {
+        let letters = word.chars().filter(|c| !matches!(c, '_' | '-'));
+        letters.map(|c| c.to_ascii_lowercase()).collect::<String>()
+    };
+    letters(a) == letters(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[Key] = &[
+        Key::required("dir", Kind::Path, "", "A directory."),
+        Key::new("count", Kind::Int { min: 1, max: 9 }, "3", "events", "A number."),
+        Key::new("mode", Kind::Choice(&["roundRobin", "none"]), "none", "", "A word."),
+        Key::optional("size.*", Kind::COUNT, "bytes", "Sizes."),
+        Key::optional("later", Kind::Text, "", "Comes later.").not_yet(),
+        Key::new("old", Kind::COUNT, "1", "", "Flume's.").ignored(),
+    ];
+
+    fn check(pairs: &[(&str, &str)], expected: &[&str]) {
+        let settings = Settings::of_pairs("a.sinks.k", KEYS, pairs);
+        let seen: Vec<_> = settings.check().iter().map(ToString::to_string).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn check_finds_what_the_declarations_show() {
+        check(&[("dir", "/x"), ("count", "9"), ("mode", "ROUND_ROBIN"), ("old", "no")], &[]);
+        check(
+            &[("count", "10"), ("mode", "x"), ("size.a", "-1"), ("later", "1")],
+            &[
+                "inline: a.sinks.k.dir: required, but not set",
+                "inline: a.sinks.k.count: 10 is outside 1..=9",
+                "inline: a.sinks.k.later: not supported yet by this version",
+                "inline: a.sinks.k.mode: 'x' is none of: roundRobin, none",
+                "inline: a.sinks.k.size.a: -1 is below 0",
+            ],
+        );
     }
 }

@@ -1,0 +1,433 @@
+//! The parts of a plan: each listed component becomes a part, or is left out with a reason.
+//!
+//! Order: channels, sources, sinks, because each of the latter two is checked against its channels.
+//! A part is left out if one of the problems about it is an error; what is left out only because its
+//! channel was, is not blamed again.
+
+use super::common::{AGENT_KEYS, common_keys};
+use super::exec;
+use super::key::{
+    Component, Key, Origin, Problem, Role, Settings, Severity, Value, find_key, same_word,
+};
+use super::nearest::did_you_mean;
+use super::plan::{ChannelPlan, Plan, SinkPlan, SourcePlan};
+use super::tree::{AgentTree, Values};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The keys that say how many events a source or a sink moves in one transaction.
+const BATCH_KEYS: [&str; 6] = [
+    "batchSize",
+    "batch-size",
+    "hdfs.batchSize",
+    "sink.batchSize",
+    "flumeBatchSize",
+    "maxBatchSize",
+];
+const CAPACITY: &str = "capacity";
+const TRANSACTION_CAPACITY: &str = "transactionCapacity";
+const REPLICATING: [&str; 2] =
+    ["replicating", "org.apache.flume.channel.ReplicatingChannelSelector"];
+
+/// Makes the plan of an agent.
+pub(super) fn build(tree: &AgentTree, components: &[&'static Component], lenient: bool) -> Plan {
+    let own = Origin { file: tree.agent.as_str().into(), line: 0 };
+    let agent = Settings::new(tree.agent.clone(), own, AGENT_KEYS, tree.own.clone());
+    let plan = Plan::empty(&tree.agent);
+    let mut builder =
+        Builder { tree, components, agent, plan, levels: BTreeMap::new(), fatal: Vec::new() };
+    builder.later_sections(lenient);
+    builder.agent_level();
+    builder.check_lists();
+    let listed: Vec<_> = Role::ALL.into_iter().map(|role| builder.listed(role)).collect();
+    let [sources, channels, sinks] = &listed[..] else { unreachable!("three roles") };
+    channels.iter().for_each(|(name, value)| builder.channel(name, value));
+    sources.iter().for_each(|(name, value)| builder.source(name, value));
+    sinks.iter().for_each(|(name, value)| builder.sink(name, value));
+    builder.drop_unused_channels();
+    builder.finish(lenient, &listed)
+}
+
+struct Builder<'a> {
+    tree: &'a AgentTree,
+    components: &'a [&'static Component],
+    /// `exec.*` of the agent.
+    agent: Settings,
+    plan: Plan,
+    /// `exec.*` of each channel in the plan.
+    levels: BTreeMap<String, Settings>,
+    /// Errors that leniency does not take away.
+    fatal: Vec<Problem>,
+}
+
+/// A component of a known type. Also a broken one is looked at to the end: every problem at once.
+struct Part {
+    is_broken: bool,
+    component: &'static Component,
+    settings: Settings,
+    common: Settings,
+}
+
+impl Builder<'_> {
+    fn problem(&mut self, severity: Severity, at: Option<&Origin>, path: &str, message: String) {
+        let (origin, component) = (at.cloned(), path.to_owned());
+        self.plan.problems.push(Problem { severity, origin, component, message });
+    }
+
+    fn path(&self, role: Role, name: &str) -> String {
+        format!("{}.{}.{name}", self.tree.agent, role.list())
+    }
+
+    /// Adds `problems`; whether one of them is an error.
+    fn has_error(&mut self, problems: Vec<Problem>) -> bool {
+        let has_error = problems.iter().any(|problem| problem.severity == Severity::Error);
+        self.plan.problems.extend(problems);
+        has_error
+    }
+
+    /// Takes the value, or notes why there is none.
+    fn take<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.plan.problems.push(problem)).ok()
+    }
+
+    /// What a later version brings is never ignored in silence.
+    fn later_sections(&mut self, lenient: bool) {
+        let agent = self.tree.agent.clone();
+        for (list, what) in [("sinkgroups", "sink groups"), ("configfilters", "config filters")] {
+            if let Some(value) = self.tree.lists.get(list) {
+                let mut message =
+                    format!("{agent}.{list}: {what} are not supported yet by this version");
+                if lenient && list == "sinkgroups" {
+                    message += "; the sinks of the groups do not run";
+                }
+                self.problem(Severity::Error, Some(&value.origin), &agent, message);
+            } else if let Some((name, values)) =
+                self.tree.parts.get(list).and_then(|parts| parts.first_key_value())
+            {
+                let at = first_line(values);
+                let message = format!("{agent}.{list}.{name} is not in the list '{agent}.{list}'");
+                self.problem(Severity::Warning, Some(at), &agent, message);
+            }
+        }
+    }
+
+    fn agent_level(&mut self) {
+        let mut problems = self.agent.check();
+        problems.extend(exec::check_level(&self.agent));
+        self.has_error(problems);
+    }
+
+    /// The names of a list, each once, with the list's value; names without settings and settings
+    /// without name are said here.
+    fn listed(&mut self, role: Role) -> Vec<(String, Value)> {
+        let tree = self.tree;
+        let none = BTreeMap::new();
+        let parts = tree.parts.get(role.list()).unwrap_or(&none);
+        let value = tree.lists.get(role.list());
+        let list = format!("{}.{}", tree.agent, role.list());
+        let mut names = Vec::<(String, Value)>::new();
+        for name in value.iter().flat_map(|value| value.text.split_whitespace()) {
+            let at = value.expect("a name is in a value");
+            if names.iter().any(|(earlier, _)| earlier == name) {
+                let message = format!("{list}: '{name}' is listed twice");
+                self.problem(Severity::Warning, Some(&at.origin), &list, message);
+            } else {
+                names.push((name.to_owned(), at.clone()));
+            }
+        }
+        for (name, values) in parts {
+            if !names.iter().any(|(listed, _)| listed == name) {
+                let message = format!("{list}.{name} is not in the list '{list}': it does not run");
+                let path = self.path(role, name);
+                self.problem(Severity::Warning, Some(first_line(values)), &path, message);
+            }
+        }
+        names
+    }
+
+    /// What every role has in common: settings, a known type, keys that are known and well.
+    fn part(&mut self, role: Role, name: &str, list: &Value) -> Option<Part> {
+        let path = self.path(role, name);
+        let parts = self.tree.parts.get(role.list());
+        let Some(values) = parts.and_then(|parts| parts.get(name)) else {
+            let known = parts.into_iter().flat_map(|parts| parts.keys()).map(String::as_str);
+            let hint = did_you_mean(name, known);
+            let message = format!("{path} is listed, but nothing of it is set{hint}");
+            self.problem(Severity::Error, Some(&list.origin), &path, message);
+            return None;
+        };
+        let declared = first_line(values);
+        let Some(kind) = values.get("type") else {
+            let message = format!("{path}.type: required, but not set");
+            self.problem(Severity::Error, Some(declared), &path, message);
+            return None;
+        };
+        let Some(component) = self.component(role, &kind.text) else {
+            let words = self.components.iter().filter(|c| c.role == role).map(|c| c.alias);
+            let mut hint = did_you_mean(&kind.text, words.clone());
+            if hint.is_empty() {
+                hint = format!("; there is: {}", words.collect::<Vec<_>>().join(", "));
+            }
+            let message =
+                format!("{path}.type: unknown {} type '{}'{hint}", role.word(), kind.text);
+            self.problem(Severity::Error, Some(&kind.origin), &path, message);
+            return None;
+        };
+        let (own, common) = self.split(&path, component, values);
+        let settings = Settings::new(path.clone(), declared.clone(), component.keys, own);
+        let common = Settings::new(path, declared.clone(), common_keys(role), common);
+        let problems = [settings.check(), common.check(), exec_level(role, &common)].concat();
+        let is_broken = self.has_error(problems);
+        Some(Part { is_broken, component, settings, common })
+    }
+
+    fn component(&self, role: Role, word: &str) -> Option<&'static Component> {
+        let mut of_role = self.components.iter().filter(|component| component.role == role);
+        let is_it = |c: &&&'static Component| {
+            c.alias.eq_ignore_ascii_case(word) || c.class.eq_ignore_ascii_case(word)
+        };
+        of_role.find(is_it).copied()
+    }
+
+    /// The component's own values and the role's; unknown keys are said and left out.
+    fn split(&mut self, path: &str, of: &'static Component, values: &Values) -> (Values, Values) {
+        let common = common_keys(of.role);
+        let (mut own_values, mut common_values) = (Values::new(), Values::new());
+        for (name, value) in values {
+            let is_own = find_key(of.keys, name).is_some();
+            let is_common = find_key(common, name).is_some();
+            if is_own {
+                own_values.insert(name.clone(), value.clone());
+            }
+            if is_common {
+                common_values.insert(name.clone(), value.clone());
+            }
+            if !is_own && !is_common {
+                let known = of.keys.iter().chain(common).map(|key| key.name);
+                let (role, alias) = (of.role.word(), of.alias);
+                let hint = did_you_mean(name, known.filter(|name| !name.ends_with('*')));
+                let message =
+                    format!("unknown key '{path}.{name}' for {role} type '{alias}'{hint}");
+                self.problem(Severity::Warning, Some(&value.origin), path, message);
+            }
+        }
+        (own_values, common_values)
+    }
+
+    fn channel(&mut self, name: &str, list: &Value) {
+        let Some(part) = self.part(Role::Channel, name, list) else { return };
+        let Part { is_broken, component, settings, common } = part;
+        let balancer = self.take(exec::balancer(&common, &self.agent));
+        let queue_leases = self.take(exec::queue_leases(&common, &self.agent));
+        let capacity = self.take(check_capacity(&settings));
+        if let (Some(balancer), Some(queue_leases), Some(()), false) =
+            (balancer, queue_leases, capacity, is_broken)
+        {
+            let name = name.to_owned();
+            self.levels.insert(name.clone(), common);
+            let channel = ChannelPlan { name, component, settings, balancer, queue_leases };
+            self.plan.channels.push(channel);
+        }
+    }
+
+    fn source(&mut self, name: &str, list: &Value) {
+        let Some(part) = self.part(Role::Source, name, list) else { return };
+        let Part { is_broken, component, settings, common } = part;
+        let Some(names) = self.take(common.list("channels")) else { return };
+        let mut channels: Vec<String> = Vec::new();
+        for channel in names {
+            if self.find_channel(&common, "channels", channel)
+                && !channels.iter().any(|earlier| earlier == channel)
+            {
+                channels.push(channel.to_owned());
+            }
+        }
+        let selector = self.take(check_selector(&common));
+        let batches = self.batch_fits(&settings, &channels);
+        if selector.is_some() && batches && !channels.is_empty() && !is_broken {
+            let name = name.to_owned();
+            self.plan.sources.push(SourcePlan { name, component, channels, settings });
+        }
+    }
+
+    fn sink(&mut self, name: &str, list: &Value) {
+        let Some(part) = self.part(Role::Sink, name, list) else { return };
+        let Part { is_broken, component, settings, common } = part;
+        let Some(channel) = self.take(common.text("channel")).map(str::to_owned) else { return };
+        if !self.find_channel(&common, "channel", &channel) {
+            return;
+        }
+        let policy = exec::policy(&common, &self.levels[&channel], &self.agent);
+        let policy = self.take(policy);
+        let batches = self.batch_fits(&settings, std::slice::from_ref(&channel));
+        if let (Some(policy), true, false) = (policy, batches, is_broken) {
+            let name = name.to_owned();
+            self.plan.sinks.push(SinkPlan { name, component, channel, settings, policy });
+        }
+    }
+
+    /// Whether the channel is in the plan; if it isn't even listed, that is an error.
+    fn find_channel(&mut self, common: &Settings, key: &str, channel: &str) -> bool {
+        if self.plan.channels.iter().any(|c| c.name == channel) {
+            return true;
+        }
+        let list = self.tree.lists.get(Role::Channel.list());
+        let listed: Vec<_> = list.iter().flat_map(|list| list.text.split_whitespace()).collect();
+        if !listed.contains(&channel) {
+            let mut hint = did_you_mean(channel, listed.iter().copied());
+            if hint.is_empty() {
+                hint = match listed.len() {
+                    0 => "; none is listed".to_owned(),
+                    _ => format!("; there is: {}", listed.join(", ")),
+                };
+            }
+            let message = format_args!("unknown channel '{channel}'{hint}").to_string();
+            self.plan.problems.push(common.problem(key, message));
+        }
+        false
+    }
+
+    /// Flume leaves out what moves more in a transaction than its channel takes.
+    fn batch_fits(&mut self, settings: &Settings, channels: &[String]) -> bool {
+        let mut problems = Vec::new();
+        for channel in self.plan.channels.iter().filter(|c| channels.contains(&c.name)) {
+            let limit = declared_number(&channel.settings, &[TRANSACTION_CAPACITY]);
+            let batch = declared_number(settings, &BATCH_KEYS);
+            if let (Some((key, batch)), Some((_, limit))) = (batch, limit)
+                && batch > limit
+            {
+                let path = channel.settings.component();
+                let message =
+                    format!("{batch} is more than {path}.{TRANSACTION_CAPACITY}, {limit}");
+                problems.push(settings.problem(key, message));
+            }
+        }
+        !self.has_error(problems)
+    }
+
+    fn drop_unused_channels(&mut self) {
+        let sources = self.plan.sources.iter().flat_map(|source| &source.channels);
+        let sinks = self.plan.sinks.iter().map(|sink| &sink.channel);
+        let used: BTreeSet<String> = sources.chain(sinks).cloned().collect();
+        // while something is broken, what uses a channel is not known
+        let is_whole = self.plan.error_count() == 0;
+        let channels = std::mem::take(&mut self.plan.channels);
+        for channel in channels {
+            if used.contains(&channel.name) {
+                self.plan.channels.push(channel);
+            } else if is_whole {
+                let path = self.path(Role::Channel, &channel.name);
+                let list = &self.tree.lists[Role::Channel.list()];
+                let message = format!("{path} has no source and no sink: it is not opened");
+                self.problem(Severity::Warning, Some(&list.origin), &path, message);
+            }
+        }
+    }
+
+    /// An agent needs a list of channels, and one of sources or of sinks.
+    fn check_lists(&mut self) {
+        let agent = &self.tree.agent;
+        let has = |role: Role| self.tree.lists.contains_key(role.list());
+        if !has(Role::Channel) {
+            self.refuse(format!("{agent}.channels: required, but not set"));
+        } else if !has(Role::Source) && !has(Role::Sink) {
+            self.refuse(format!("{agent} has channels, but no list of sources and none of sinks"));
+        }
+    }
+
+    /// An error even when lenient.
+    fn refuse(&mut self, message: String) {
+        let origin = self.tree.lists.values().map(|value| &value.origin).min_by_key(|o| o.line);
+        let (origin, component) = (origin.cloned(), self.tree.agent.clone());
+        self.fatal.push(Problem { severity: Severity::Error, origin, component, message });
+    }
+
+    fn finish(mut self, lenient: bool, listed: &[Vec<(String, Value)>]) -> Plan {
+        if lenient {
+            self.drop_grouped_sinks();
+            self.say_left_out(listed);
+            self.plan.problems.iter_mut().for_each(|p| p.severity = Severity::Warning);
+        }
+        let is_idle = self.plan.sources.is_empty() && self.plan.sinks.is_empty();
+        // next to other errors it would say nothing new
+        if is_idle && self.fatal.is_empty() && self.plan.error_count() == 0 {
+            self.refuse(format!("{}: no source and no sink can run", self.tree.agent));
+        }
+        self.plan.problems.append(&mut self.fatal);
+        self.plan
+    }
+
+    /// A group that can't be made takes its sinks with it, as in Flume: run alone, they would all
+    /// take events where the group would have chosen.
+    fn drop_grouped_sinks(&mut self) {
+        if !self.tree.lists.contains_key("sinkgroups") {
+            return;
+        }
+        let groups = self.tree.parts.get("sinkgroups");
+        let members = groups.into_iter().flat_map(|groups| groups.values());
+        let members = members.filter_map(|values| values.get("sinks"));
+        let members: BTreeSet<_> =
+            members.flat_map(|value| value.text.split_whitespace()).collect();
+        self.plan.sinks.retain(|sink| !members.contains(sink.name.as_str()));
+    }
+
+    fn say_left_out(&mut self, listed: &[Vec<(String, Value)>]) {
+        for (role, names) in Role::ALL.into_iter().zip(listed) {
+            for (name, list) in names {
+                let is_in = match role {
+                    Role::Source => self.plan.sources.iter().any(|part| part.name == *name),
+                    Role::Channel => self.plan.channels.iter().any(|part| part.name == *name),
+                    Role::Sink => self.plan.sinks.iter().any(|part| part.name == *name),
+                };
+                if !is_in {
+                    let path = self.path(role, name);
+                    let message = format!("{path} is left out");
+                    self.problem(Severity::Warning, Some(&list.origin), &path, message);
+                }
+            }
+        }
+    }
+}
+
+/// The line of the first value; there is one.
+fn first_line(values: &Values) -> &Origin {
+    let first = values.values().map(|value| &value.origin).min_by_key(|origin| origin.line);
+    first.expect("a component is known by its values")
+}
+
+fn exec_level(role: Role, common: &Settings) -> Vec<Problem> {
+    match role {
+        Role::Channel => exec::check_level(common),
+        Role::Source | Role::Sink => Vec::new(),
+    }
+}
+
+fn check_selector(common: &Settings) -> Result<(), Problem> {
+    let kind = common.text("selector.type")?;
+    if REPLICATING.iter().any(|word| same_word(word, kind)) {
+        return Ok(());
+    }
+    let message = format!("the selector '{kind}' is not supported yet by this version");
+    Err(common.problem("selector.type", message))
+}
+
+/// A transaction must fit into the channel.
+fn check_capacity(settings: &Settings) -> Result<(), Problem> {
+    let capacity = declared_number(settings, &[CAPACITY]);
+    let transaction = declared_number(settings, &[TRANSACTION_CAPACITY]);
+    if let (Some((_, capacity)), Some((_, transaction))) = (capacity, transaction)
+        && transaction > capacity
+    {
+        let key = if settings.has(TRANSACTION_CAPACITY) { TRANSACTION_CAPACITY } else { CAPACITY };
+        let message = format!("a transaction of {transaction} does not fit into {capacity} events");
+        return Err(settings.problem(key, message));
+    }
+    Ok(())
+}
+
+/// The first of `names` that the component declares, with its number (given or default).
+fn declared_number(settings: &Settings, names: &[&'static str]) -> Option<(&'static str, i64)> {
+    let is_declared = |name: &&&str| settings.keys().iter().any(|key: &Key| key.name == **name);
+    let name = names.iter().find(is_declared)?;
+    let number = settings.opt_int(name).ok()??;
+    Some((name, number))
+}
