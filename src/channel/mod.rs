@@ -4,6 +4,8 @@ use crate::log::BatchBuilder;
 use async_trait::async_trait;
 
 pub mod collect;
+pub mod cursors;
+pub mod log;
 pub mod keys;
 
 /// Where sources put batches.
@@ -44,6 +46,14 @@ pub enum PutError {
         limit: u64,
         /// `events` (transactionCapacity) or `bytes`.
         unit: &'static str,
+    },
+    /// The disk has no room for another segment: push back, try again.
+    #[error("channel {channel} can't grow: {reason}")]
+    NoSpace {
+        /// The channel's name.
+        channel: String,
+        /// What is full.
+        reason: String,
     },
     /// The log failed; nothing is acknowledged any more until it is opened again.
     #[error("channel {channel} failed: {reason}")]
