@@ -94,7 +94,7 @@ impl Reader {
         while out.next < out.end && out.left > 0 {
             let Some((segment, following)) = self.find(out.next) else {
                 // nothing at or below it: the first segment starts later
-                let first = self.first_offset().unwrap_or(out.end).min(out.end);
+                let first = self.first_offset().min(out.end);
                 out.miss(first, MissingReason::Reclaimed);
                 if first == out.end {
                     break;
@@ -154,9 +154,11 @@ impl Reader {
         Ok(visible_tail)
     }
 
-    fn first_offset(&self) -> Option<Offset> {
+    /// The first offset that is kept; the tail if none is.
+    pub fn first_offset(&self) -> Offset {
+        let tail = self.visible_tail(); // before the list: an event that comes between is not skipped
         let segments = self.writer.segments.read().expect("no holder panics");
-        segments.front().map(|segment| Offset(segment.header.base_offset))
+        segments.front().map_or(tail, |segment| Offset(segment.header.base_offset))
     }
 
     /// The last segment that starts at or below `offset`, and where the one behind it starts.

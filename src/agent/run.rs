@@ -1,0 +1,389 @@
+//! From a plan to running components, and to an ordered stop: sources, then sinks up to a time
+//! limit, then cursors and logs.
+
+use super::delivery::{Delivery, Ending};
+use super::progress::{self, Watched};
+use super::{registry, source_task};
+use crate::channel::Channel;
+use crate::channel::cursors;
+use crate::channel::log::{ChannelOptions, LogChannel};
+use crate::config::{BalancerKind, ChannelPlan, Plan, PolicyKind, Problem, SinkPlan};
+use crate::cursor::GroupState;
+use crate::dispatch::{
+    Backoff, Balance, DispatchOptions, FailurePolicy, GroupOptions, SinkOptions,
+};
+use crate::ingest::Ingest;
+use crate::log::{OpenReport, Opened};
+use crate::sink::{Sink, SinkEnv};
+use crate::source::{Source, Stop};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The group of sinks that name none.
+pub const DEFAULT_GROUP: &str = "default";
+/// How long a stop may take: below the 30 s that Kubernetes and systemd give.
+const STOP_MAX: Duration = Duration::from_secs(25);
+/// What of it the sources may take.
+const SOURCES_STOP_MAX: Duration = Duration::from_secs(8);
+
+/// What an agent is given besides its plan.
+#[derive(Clone, Default, Debug)]
+pub struct RunOptions {
+    /// `-c DIR`: where Hadoop's files are looked for.
+    pub conf_dir: Option<PathBuf>,
+    /// Whether to print a line a second of what goes through.
+    pub progress: bool,
+}
+
+/// Why an agent did not run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Components that can't be built: every problem.
+    #[error("{} problem(s) in the configuration", .0.len())]
+    Config(Vec<Problem>),
+    /// Something failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Components that are built and not yet started.
+pub struct Built {
+    sources: Vec<(String, Vec<String>, Box<dyn Source>)>,
+    channels: Vec<(ChannelOptions, DispatchOptions)>,
+    sinks: BTreeMap<String, Vec<(String, Box<dyn Sink>)>>,
+}
+
+/// Builds every component of a plan; opens nothing.
+///
+/// # Errors
+/// Every problem there is.
+pub fn build(plan: &Plan, options: &RunOptions) -> Result<Built, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut built =
+        Built { sources: Vec::new(), channels: Vec::new(), sinks: BTreeMap::new() };
+    for channel in &plan.channels {
+        let opened_with = match channel.component.alias {
+            "memory" => ChannelOptions::memory(&channel.settings),
+            _ => ChannelOptions::file(&channel.settings),
+        };
+        let Ok(channel_options) = opened_with.map_err(|problem| problems.push(problem)) else {
+            continue;
+        };
+        let env = SinkEnv {
+            conf_dir: options.conf_dir.clone(),
+            state_dir: channel_options.dir.as_ref().map(|dir| dir.join("sinks")),
+        };
+        let plans = plan.sinks.iter().filter(|sink| sink.channel == channel.name);
+        let mut sinks = Vec::new();
+        let mut sink_options = Vec::new();
+        for sink in plans {
+            match registry::build_sink(sink, &env) {
+                Ok(made) => {
+                    sink_options.push(sink_options_of(channel, sink, made.batch_events_max()));
+                    sinks.push((sink.name.clone(), made));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        built.channels.push((channel_options, dispatch_options(channel, sink_options)));
+        built.sinks.insert(channel.name.clone(), sinks);
+    }
+    for source in &plan.sources {
+        match registry::build_source(source) {
+            Ok(made) => {
+                built.sources.push((source.name.clone(), source.channels.clone(), made));
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(built) } else { Err(problems) }
+}
+
+fn dispatch_options(channel: &ChannelPlan, sinks: Vec<SinkOptions>) -> DispatchOptions {
+    let balance = match channel.balancer {
+        BalancerKind::RoundRobin => Balance::RoundRobin,
+    };
+    let group = GroupOptions { name: DEFAULT_GROUP.to_owned(), balance, sinks };
+    DispatchOptions { groups: vec![group], seed: fastrand::u64(..) }
+}
+
+fn sink_options_of(channel: &ChannelPlan, sink: &SinkPlan, batch_events_max: u32) -> SinkOptions {
+    SinkOptions {
+        name: sink.name.clone(),
+        batch_events_max,
+        queue_size: channel.queue_leases,
+        policy: match sink.policy.kind {
+            PolicyKind::Requeue => FailurePolicy::Requeue,
+            PolicyKind::RetryAndResume => FailurePolicy::RetryAndResume,
+        },
+        backoff: Backoff {
+            first_ms: sink.policy.backoff.as_millis() as u64,
+            max_ms: sink.policy.max_backoff.as_millis() as u64,
+        },
+    }
+}
+
+/// Runs an agent until it is told to stop by SIGTERM or SIGINT. A second signal ends it at once.
+///
+/// # Errors
+/// A component can't be built, a channel can't be opened, or one failed while it ran.
+pub fn run(plan: &Plan, options: &RunOptions) -> Result<(), RunError> {
+    let built = build(plan, options).map_err(RunError::Config)?;
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("levada")
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Failed(format!("start the runtime: {error}")))?;
+    let result = runtime.block_on(run_built(built, options));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result.map_err(RunError::Failed)
+}
+
+/// A running channel.
+struct Running {
+    channel: Arc<LogChannel>,
+    delivery: Option<Delivery>,
+}
+
+async fn run_built(built: Built, options: &RunOptions) -> Result<(), String> {
+    let mut signals = Signals::new()?;
+    let mut running = start_channels(built.channels, built.sinks)?;
+    let (stopper, stop) = Stop::new();
+    let mut sources = tokio::task::JoinSet::new();
+    let mut ingests = Vec::new();
+    for (name, channels, source) in built.sources {
+        let channels = channels.iter().filter_map(|name| {
+            let running = running.iter().find(|running| running.channel.name() == name)?;
+            Some(Arc::clone(&running.channel) as Arc<dyn Channel>)
+        });
+        let ingest = Ingest::new(channels.collect());
+        ingests.push(ingest.clone());
+        sources.spawn(source_task::run(name, source, ingest, stop.clone()));
+    }
+    let progress = options.progress.then(|| {
+        let deliveries = running.iter().map(|r| (Arc::clone(&r.channel), delivery_counts(r)));
+        let watched = Watched { ingests, channels: deliveries.collect() };
+        tokio::spawn(progress::run(watched))
+    });
+    let failed = tokio::select! {
+        name = signals.next() => {
+            tracing::info!("{name}: stopping (a second signal ends it at once)");
+            None
+        }
+        failure = first_failure(&mut running) => {
+            tracing::error!("stopping: {failure}");
+            Some(failure)
+        }
+    };
+    if let Some(progress) = progress {
+        progress.abort();
+    }
+    let asked = Instant::now();
+    let stopped = tokio::select! {
+        stopped = stop_all(asked, stopper, sources, running) => stopped,
+        name = signals.next() => Err(format!("{name}: ended at once; the logs keep what is in them")),
+    };
+    match failed {
+        Some(failure) => Err(failure),
+        None => stopped,
+    }
+}
+
+fn delivery_counts(running: &Running) -> Option<Arc<super::delivery::DeliveryCounts>> {
+    running.delivery.as_ref().map(|delivery| Arc::clone(&delivery.counts))
+}
+
+fn start_channels(
+    channels: Vec<(ChannelOptions, DispatchOptions)>,
+    mut sinks: BTreeMap<String, Vec<(String, Box<dyn Sink>)>>,
+) -> Result<Vec<Running>, String> {
+    let mut running = Vec::new();
+    for (options, dispatch) in channels {
+        let name = options.name.clone();
+        let began = Instant::now();
+        let opened = LogChannel::open(options);
+        let (channel, opened) = opened.map_err(|error| format!("open channel {name}: {error}"))?;
+        let states = states_of(&channel, &opened)?;
+        tell_opened(&channel, &opened.report, &states, began.elapsed());
+        let sinks = sinks.remove(&name).unwrap_or_default();
+        let delivery = if sinks.is_empty() {
+            None
+        } else {
+            let runtime = Handle::current();
+            let started =
+                Delivery::start(Arc::clone(&channel), &dispatch, sinks, &states, &runtime);
+            Some(started.map_err(|error| format!("channel {name}: start a thread: {error}"))?)
+        };
+        running.push(Running { channel, delivery });
+    }
+    Ok(running)
+}
+
+fn states_of(channel: &LogChannel, opened: &Opened) -> Result<Vec<GroupState>, String> {
+    let Some(bytes) = &opened.cursors else { return Ok(Vec::new()) };
+    let states = cursors::decode(bytes);
+    states.map_err(|error| format!("channel {}: cursor journal: {error}", channel.name()))
+}
+
+fn tell_opened(
+    channel: &LogChannel,
+    report: &OpenReport,
+    states: &[GroupState],
+    took: Duration,
+) {
+    let name = channel.name();
+    let Some(dir) = &channel.options().dir else {
+        tracing::info!("channel {name}: in memory: what is in it is lost with the process");
+        return;
+    };
+    let watermark = states.iter().map(|state| state.watermark).min();
+    let backlog = report.tail.since(watermark.unwrap_or(report.first).max(report.first));
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let made = if report.created { "made" } else { "opened" };
+    tracing::info!(
+        "channel {name}: log {} {made} in {:.1} ms: {backlog} events wait, next offset {}",
+        dir.display(),
+        took.as_secs_f64() * 1e3,
+        report.tail
+    );
+    if let Some(cut) = &report.cut {
+        tracing::warn!(
+            "channel {name}: {}: cut {} bytes at byte {} that were never acknowledged ({})",
+            cut.file, cut.bytes, cut.position, cut.fault
+        );
+    }
+    for damage in &report.damage {
+        let hole = &damage.hole;
+        tracing::error!(
+            "channel {name}: {}: damage at byte {} (offsets {}..{}): {}; set aside in quarantine/",
+            damage.file, hole.position, hole.from, hole.to, hole.fault
+        );
+    }
+    if report.gap > 0 {
+        tracing::warn!("channel {name}: {} offsets are left out: cursors were ahead", report.gap);
+    }
+    if report.bad_cursor_records > 0 {
+        tracing::warn!(
+            "channel {name}: {} cursor record(s) torn or damaged: an older one counts, some events \
+             may be delivered again",
+            report.bad_cursor_records
+        );
+    }
+}
+
+/// The first channel that fails; for ever if none does.
+async fn first_failure(running: &mut [Running]) -> String {
+    let mut poisons = Vec::new();
+    for Running { channel, .. } in running.iter() {
+        let grown = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&grown);
+        channel.log().listen(move || notify.notify_one());
+        let channel = Arc::clone(channel);
+        poisons.push(Box::pin(async move {
+            loop {
+                if let Some(reason) = channel.log().poisoned() {
+                    return format!("channel {}: {reason}", channel.name());
+                }
+                grown.notified().await;
+            }
+        }));
+    }
+    let mut ends: Vec<_> = running
+        .iter_mut()
+        .filter_map(|running| running.delivery.as_mut())
+        .map(|delivery| Box::pin(delivery.ended()))
+        .collect();
+    std::future::poll_fn(move |context| {
+        use std::task::Poll;
+        for poison in &mut poisons {
+            if let Poll::Ready(reason) = poison.as_mut().poll(context) {
+                return Poll::Ready(reason);
+            }
+        }
+        for end in &mut ends {
+            if let Poll::Ready(result) = end.as_mut().poll(context) {
+                let reason = result.err();
+                return Poll::Ready(reason.unwrap_or_else(|| "a delivery ended".to_owned()));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Stops in order; each step within what is left of the time.
+async fn stop_all(
+    asked: Instant,
+    stopper: crate::source::Stopper,
+    mut sources: tokio::task::JoinSet<()>,
+    running: Vec<Running>,
+) -> Result<(), String> {
+    stopper.stop();
+    let all = async { while sources.join_next().await.is_some() {} };
+    if tokio::time::timeout(SOURCES_STOP_MAX, all).await.is_err() {
+        tracing::warn!("{} source(s) did not stop in time: left", sources.len());
+        sources.abort_all();
+    }
+    let mut result = Ok(());
+    let deliveries: Vec<_> = running.iter().filter_map(|r| r.delivery.as_ref().map(|d| (r, d))).collect();
+    for (running, delivery) in &deliveries {
+        let lost_with_process = running.channel.options().dir.is_none();
+        delivery.end(if lost_with_process { Ending::Drain } else { Ending::Finish });
+    }
+    drop(deliveries);
+    for Running { channel, delivery } in running {
+        let Some(mut delivery) = delivery else { continue };
+        let left = STOP_MAX.saturating_sub(asked.elapsed());
+        let ended = match tokio::time::timeout(left, delivery.ended()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let name = channel.name();
+                tracing::warn!("channel {name}: sinks did not finish in {STOP_MAX:?}: abandoned");
+                delivery.end(Ending::Abandon);
+                delivery.ended().await
+            }
+        };
+        result = result.and(ended);
+        result = result.and(close(channel).await);
+    }
+    if result.is_ok() {
+        tracing::info!("stopped after {} ms", asked.elapsed().as_millis());
+    }
+    result
+}
+
+async fn close(channel: Arc<LogChannel>) -> Result<(), String> {
+    let name = channel.name().to_owned();
+    let closed = tokio::task::spawn_blocking(move || channel.close()).await;
+    let closed = closed.map_err(|error| format!("channel {name}: close: {error}"))?;
+    closed.map_err(|error| format!("channel {name}: close: {error}"))
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("listen for signals: {error}"));
+        Ok(Signals {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
