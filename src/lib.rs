@@ -23,3 +23,5 @@ pub mod source;
 // 5: the process, and the look inside
 pub mod agent;
 pub mod inspect;
+// 6: words of the command line to calls
+pub mod cli;

@@ -184,7 +184,7 @@ fn nearer_level_of_exec_wins_key_by_key() {
     let more = "\
 a.exec.failure = retryAndResume
 a.exec.type = round_robin
-a.exec.maxAttempts = 9
+a.exec.maxAttempts = 0
 a.exec.queueSize = 5
 a.channel.c.exec.failure = re-queue
 a.channels.c.exec.backoff = 20
@@ -200,7 +200,7 @@ a.sinks.k.exec.maxBackoff = 3000
         plan.sinks[0].policy
     };
     let policy = check(more, PolicyKind::Requeue, 20, 5);
-    assert_eq!((policy.max_attempts, policy.max_backoff), (9, Duration::from_secs(3)));
+    assert_eq!((policy.max_attempts, policy.max_backoff), (0, Duration::from_secs(3)));
     let nearer = format!("{more}a.sinks.k.exec.type = RETRY_AND_RESUME\n");
     check(&nearer, PolicyKind::RetryAndResume, 20, 5);
     check("a.exec.failure = retryAndResume\n", PolicyKind::RetryAndResume, 1000, 2);
@@ -226,6 +226,11 @@ fn balancers_and_policies_of_later_versions_are_refused() {
         "a.sinks.k.exec.type = roundrobin",
         &["error: t:9: a.sinks.k.exec.type: 'roundrobin' is none of: \
          requeue, retryAndResume, fail, deadLetter"],
+    );
+    check_with(
+        "a.sinks.k.exec.maxAttempts = 3",
+        &["error: t:9: a.sinks.k.exec.maxAttempts: \
+             a bound comes with a later version of levada; 0 is without end"],
     );
     check_with(
         "a.sinks.k.group = audit\na.sinks.k.exec.backoff = 0",

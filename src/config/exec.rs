@@ -46,7 +46,7 @@ pub struct PolicySettings {
     pub backoff: Duration,
     /// The longest pause.
     pub max_backoff: Duration,
-    /// Deliveries of one batch; 0: without end.
+    /// Deliveries of one batch; 0: without end, and the only value in this version.
     pub max_attempts: u32,
     /// What follows the last of them.
     pub on_exhausted: Exhausted,
@@ -124,7 +124,12 @@ pub(super) fn policy(
             ),
         });
     }
-    let max_attempts = at("exec.maxAttempts").int("exec.maxAttempts")?;
+    let bound = at("exec.maxAttempts");
+    let max_attempts = bound.int("exec.maxAttempts")?;
+    if max_attempts != 0 {
+        let message = "a bound comes with a later version of levada; 0 is without end";
+        return Err(bound.problem("exec.maxAttempts", message));
+    }
     let max_attempts = u32::try_from(max_attempts).expect("the key's bounds are those of u32");
     let on_exhausted = word(at("exec.onExhausted"), "exec.onExhausted", exhausted_of)?;
     Ok(PolicySettings { kind, backoff, max_backoff, max_attempts, on_exhausted })
