@@ -183,8 +183,7 @@ mod tests {
 
     #[test]
     fn remove_keeps_what_lies_outside() {
-        let mut waiting = Waiting::default();
-        waiting.ready = set(&[tried(0, 10, 1)]);
+        let mut waiting = Waiting { ready: set(&[tried(0, 10, 1)]), ..Waiting::default() };
         waiting.insert(Millis(9), tried(10, 20, 2));
         waiting.insert(Millis(9), tried(20, 30, 3));
         assert_eq!(waiting.remove(&(Offset(4)..Offset(6))), 2);
