@@ -324,6 +324,21 @@ fn range_that_keeps_failing_waits_longer_whichever_sinks_it_goes_to() {
 }
 
 #[test]
+fn timer_is_asked_for_the_earliest_wait_and_then_for_the_next() {
+    let slow = Backoff { first_ms: 50_000, max_ms: 60_000 };
+    let mut s =
+        Script::new(options(vec![SinkOptions { backoff: slow, ..resume("a") }, resume("b")]));
+    s.apply(tail(20));
+    s.check(failed(0), &["save", "recall 0", "failing 0: no, 10 events", "wake"]);
+    assert!((40_000..=60_000).contains(&s.wake));
+    s.check(failed(1), &["save", "recall 1", "failing 1: no, 10 events", "wake"]);
+    assert!((800..=1_200).contains(&s.wake));
+    s.check(Action::Timer, &[]);
+    s.check_wake(&["save", "deliver to 1 #2 10..20 x2", "wake"]);
+    assert!((40_000..=60_000).contains(&s.wake));
+}
+
+#[test]
 fn sink_that_cannot_open_is_told_to_open_again_after_the_backoff() {
     let mut s = Script::restored(options(vec![requeue("a")]), &[], 10);
     let down = || Action::SinkDown { sink: SinkId(0), reason: "refused".into() };

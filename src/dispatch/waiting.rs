@@ -46,11 +46,6 @@ impl TriedRanges {
         self.ranges.range(from.0..).next().is_some()
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// Takes the lowest range that starts at or above `from`, its first `events_max` events only.
     pub(super) fn take(&mut self, from: Offset, events_max: u64) -> Option<TriedRange> {
         let (&start, &(end, attempts)) = self.ranges.range(from.0..).next()?;
