@@ -293,9 +293,11 @@ impl Group {
     fn failed_part(&self, lease: &Lease, events: &FailedEvents) -> RangeSet {
         let open: RangeSet = self.acked_gaps(lease.range.clone()).into_iter().collect();
         let FailedEvents::Only(offsets) = events else { return open };
+        if !offsets.iter().any(|offset| lease.range.contains(offset)) {
+            return open;
+        }
         let named = offsets.iter().filter(|&&offset| open.contains(offset));
-        let named: RangeSet = named.map(|&offset| offset..offset.plus(1)).collect();
-        if named.is_empty() { open } else { named }
+        named.map(|&offset| offset..offset.plus(1)).collect()
     }
 
     /// Asserts the rule of this file's head, and the limits of each sink.

@@ -289,6 +289,17 @@ fn failure_that_names_no_event_of_the_lease_fails_all_of_it() {
 }
 
 #[test]
+fn failure_of_a_damaged_event_leaves_nothing_to_send_again() {
+    let mut s = Script::new(options(vec![requeue("a")]));
+    s.apply(tail(3));
+    s.check(Action::Damaged(range(0, 2)), &["save", "lost 2 of default in 0..2"]);
+    let only = FailedEvents::Only(vec![Offset(0)]);
+    let expect = ["save", "recall 0", "failing 0: no, 0 events", "wake"];
+    s.check(failed_events(0, only), &expect);
+    assert_eq!(s.watermark(), 3);
+}
+
+#[test]
 fn backoff_grows_with_each_failure_and_starts_anew_after_a_success() {
     let mut s = Script::new(options(vec![requeue("a")]));
     s.apply(tail(10));
