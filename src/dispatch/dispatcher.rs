@@ -1,4 +1,4 @@
-//! The dispatcher of one channel: takes actions to their group, keeps the timer, numbers the leases.
+//! The dispatcher of one channel: takes actions to their group, keeps the timer, numbers leases.
 
 use super::group::Group;
 use super::{Action, Command, LeaseId, Millis, SinkId};

@@ -60,7 +60,7 @@ impl Group {
     pub(super) fn failed(&mut self, index: usize, place: usize, failure: Failure, turn: &mut Turn) {
         let lease = self.sinks[index].answered(place);
         let failed = self.failed_part(&lease, &failure.events);
-        let arrived: Vec<_> = failed.gaps(lease.range).collect();
+        let arrived: Vec<_> = failed.gaps(lease.range.clone()).collect();
         let arrived = arrived.into_iter().map(|range| self.ack(range)).sum::<u64>();
         let jitter = Jitter::draw(&mut turn.random);
         let sink = &mut self.sinks[index];
@@ -68,21 +68,15 @@ impl Group {
         let (now, events) = (turn.now, failed.event_count());
         sink.failed(now, events, failure.reason, jitter, &mut turn.commands);
 
-        let attempts = lease.attempt;
-        let delivery = FailedDelivery { attempts, retryable: failure.retryable };
-        let decision = sink.options.policy.decide(&delivery);
-        self.put_back_tried(index, &failed, (attempts, decision), jitter, turn);
+        self.put_back_tried(index, &lease, &failed, failure.retryable, jitter, turn.now);
     }
 
     pub(super) fn abandoned(&mut self, index: usize, place: usize, turn: &mut Turn) {
         let lease = self.sinks[index].answered(place);
         let failed = self.failed_part(&lease, &FailedEvents::All);
+        self.sinks[index].counters.failed_events += failed.event_count();
         let jitter = Jitter::draw(&mut turn.random);
-        let sink = &mut self.sinks[index];
-        sink.counters.failed_events += failed.event_count();
-        let attempts = lease.attempt;
-        let decision = sink.options.policy.decide(&FailedDelivery { attempts, retryable: true });
-        self.put_back_tried(index, &failed, (attempts, decision), jitter, turn);
+        self.put_back_tried(index, &lease, &failed, true, jitter, turn.now);
     }
 
     /// Puts back what a sink began and did not deliver. What keeps failing waits longer, whichever
@@ -90,14 +84,17 @@ impl Group {
     fn put_back_tried(
         &mut self,
         index: usize,
+        lease: &Lease,
         failed: &RangeSet,
-        (attempts, decision): (u32, Decision),
+        retryable: bool,
         jitter: Jitter,
-        turn: &Turn,
+        now: Millis,
     ) {
         let sink = &self.sinks[index];
+        let attempts = lease.attempt;
+        let decision = sink.options.policy.decide(&FailedDelivery { attempts, retryable });
         let failures = sink.failures.max(attempts);
-        let due = turn.now.plus(sink.options.backoff.delay_ms(failures, jitter));
+        let due = now.plus(sink.options.backoff.delay_ms(failures, jitter));
         for range in failed.iter() {
             self.put_back(index, TriedRange { range, attempts }, decision, due);
         }
@@ -142,14 +139,11 @@ impl Group {
             self.waiting.ready.insert(TriedRange { range: fresh, attempts: 0 });
             self.frontier = range.end;
         }
-        let missing = self.acked_gaps(range.clone());
-        for part in &missing {
-            self.waiting.remove(part);
-            self.sinks.iter_mut().for_each(|sink| {
-                sink.retry.remove(part);
-            });
+        self.waiting.remove(&range);
+        for sink in &mut self.sinks {
+            sink.retry.remove(&range);
         }
-        let events = missing.into_iter().map(|part| self.ack(part)).sum();
+        let events = self.ack(range.clone());
         if events > 0 {
             self.lost_events += events;
             let notice = Notice::Lost { group: self.name.clone(), range, events };
@@ -211,7 +205,8 @@ impl Group {
             let mut loads = std::mem::take(&mut self.loads);
             loads.clear();
             loads.extend(self.sinks.iter().enumerate().filter_map(|(index, sink)| {
-                let may_take = sink.has_credit() && sink.retry.is_empty() && self.has_work(sink);
+                // who has credit after `lend_retries` has nothing left to send again
+                let may_take = sink.has_credit() && self.has_work(sink);
                 may_take.then(|| SinkLoad { index, leased_events: sink.leased_events() })
             }));
             let picked = self.balancer.pick(&loads);
@@ -298,9 +293,11 @@ impl Group {
     fn failed_part(&self, lease: &Lease, events: &FailedEvents) -> RangeSet {
         let open: RangeSet = self.acked_gaps(lease.range.clone()).into_iter().collect();
         let FailedEvents::Only(offsets) = events else { return open };
+        if !offsets.iter().any(|offset| lease.range.contains(offset)) {
+            return open;
+        }
         let named = offsets.iter().filter(|&&offset| open.contains(offset));
-        let named: RangeSet = named.map(|&offset| offset..offset.plus(1)).collect();
-        if named.is_empty() { open } else { named }
+        named.map(|&offset| offset..offset.plus(1)).collect()
     }
 
     /// Asserts the rule of this file's head, and the limits of each sink.

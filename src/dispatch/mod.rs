@@ -11,8 +11,8 @@
 //! - [`Command::Open`]: opens the sink; answers [`Action::SinkReady`] or [`Action::SinkDown`].
 //! - [`Command::Deliver`]: delivers; answers [`Action::Delivered`] or [`Action::Failed`]. What the
 //!   log cannot give is told first, by [`Action::Damaged`]; the lease is answered all the same.
-//! - After its own `Failed` or `SinkDown` it begins nothing until [`Command::Recall`] comes along the
-//!   queue, one for each of them: it answers every `Deliver` with [`Action::Returned`] and passes
+//! - After its own `Failed` or `SinkDown` it begins nothing until [`Command::Recall`] comes along
+//!   the queue, one for each of them: it answers every `Deliver` with [`Action::Returned`] and passes
 //!   over an `Open`. (So it counts: up with each failure it tells, down with each `Recall`.)
 //! - One that takes the place of a task that is gone keeps the queue and the count. It says
 //!   `SinkDown`, then [`Action::Abandon`] for the lease that task was at, and goes on as above.

@@ -147,7 +147,7 @@ impl World {
         let Some(command) = self.runners[index].queue.pop_front() else { return };
         let answer = match command {
             Command::Open { .. } if self.runners[index].failures > 0 => return,
-            Command::Open { .. } if how % 4 == 0 => {
+            Command::Open { .. } if how.is_multiple_of(4) => {
                 self.runners[index].failures += 1;
                 Action::SinkDown { sink, reason: "refused".into() }
             }
@@ -328,7 +328,7 @@ impl World {
             None => (Vec::new(), vec![Truth::default(); self.truths.len()]),
         };
         self.truths = truths;
-        if how % 7 == 0 && self.options.groups[0].sinks.len() > 1 {
+        if how.is_multiple_of(7) && self.options.groups[0].sinks.len() > 1 {
             self.options.groups[0].sinks.pop();
             self.exact_order = false;
         }

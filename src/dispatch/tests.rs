@@ -289,6 +289,17 @@ fn failure_that_names_no_event_of_the_lease_fails_all_of_it() {
 }
 
 #[test]
+fn failure_of_a_damaged_event_leaves_nothing_to_send_again() {
+    let mut s = Script::new(options(vec![requeue("a")]));
+    s.apply(tail(3));
+    s.check(Action::Damaged(range(0, 2)), &["save", "lost 2 of default in 0..2"]);
+    let only = FailedEvents::Only(vec![Offset(0)]);
+    let expect = ["save", "recall 0", "failing 0: no, 0 events", "wake"];
+    s.check(failed_events(0, only), &expect);
+    assert_eq!(s.watermark(), 3);
+}
+
+#[test]
 fn backoff_grows_with_each_failure_and_starts_anew_after_a_success() {
     let mut s = Script::new(options(vec![requeue("a")]));
     s.apply(tail(10));
@@ -321,6 +332,21 @@ fn range_that_keeps_failing_waits_longer_whichever_sinks_it_goes_to() {
     assert!((800..=1_200).contains(&(s.now - start)));
     s.check_wake(&["save", "deliver to 0 #2 0..10 x3"]);
     assert!((1_600..=2_400).contains(&(s.now - start)));
+}
+
+#[test]
+fn timer_is_asked_for_the_earliest_wait_and_then_for_the_next() {
+    let slow = Backoff { first_ms: 50_000, max_ms: 60_000 };
+    let mut s =
+        Script::new(options(vec![SinkOptions { backoff: slow, ..resume("a") }, resume("b")]));
+    s.apply(tail(20));
+    s.check(failed(0), &["save", "recall 0", "failing 0: no, 10 events", "wake"]);
+    assert!((40_000..=60_000).contains(&s.wake));
+    s.check(failed(1), &["save", "recall 1", "failing 1: no, 10 events", "wake"]);
+    assert!((800..=1_200).contains(&s.wake));
+    s.check(Action::Timer, &[]);
+    s.check_wake(&["save", "deliver to 1 #2 10..20 x2", "wake"]);
+    assert!((40_000..=60_000).contains(&s.wake));
 }
 
 #[test]

@@ -46,11 +46,6 @@ impl TriedRanges {
         self.ranges.range(from.0..).next().is_some()
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// Takes the lowest range that starts at or above `from`, its first `events_max` events only.
     pub(super) fn take(&mut self, from: Offset, events_max: u64) -> Option<TriedRange> {
         let (&start, &(end, attempts)) = self.ranges.range(from.0..).next()?;
@@ -183,8 +178,7 @@ mod tests {
 
     #[test]
     fn remove_keeps_what_lies_outside() {
-        let mut waiting = Waiting::default();
-        waiting.ready = set(&[tried(0, 10, 1)]);
+        let mut waiting = Waiting { ready: set(&[tried(0, 10, 1)]), ..Waiting::default() };
         waiting.insert(Millis(9), tried(10, 20, 2));
         waiting.insert(Millis(9), tried(20, 30, 3));
         assert_eq!(waiting.remove(&(Offset(4)..Offset(6))), 2);
