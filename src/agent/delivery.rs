@@ -7,7 +7,9 @@ use super::sink_task::{Job, SinkTask, until};
 use crate::channel::cursors;
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
-use crate::dispatch::{Action, Command, DispatchOptions, Dispatcher, LeaseId, Millis, Notice, SinkId};
+use crate::dispatch::{
+    Action, Command, DispatchOptions, Dispatcher, LeaseId, Millis, Notice, SinkId,
+};
 use crate::event::EventBatch;
 use crate::log::{LogError, MissingReason, OnCorruption, Reader};
 use crate::offset::{Offset, OffsetRange};
@@ -49,7 +51,8 @@ pub(super) enum Ending {
 pub(super) struct Delivery {
     pub(super) counts: Arc<DeliveryCounts>,
     endings: UnboundedSender<Ending>,
-    done: oneshot::Receiver<Result<(), String>>,
+    /// `None` once it was answered.
+    done: Option<oneshot::Receiver<Result<(), String>>>,
 }
 
 impl Delivery {
@@ -68,8 +71,7 @@ impl Delivery {
             let (jobs, queue) = mpsc::unbounded_channel();
             let answers = answers.clone();
             let (id, task_name) = (SinkId(i), name.clone());
-            let task =
-                SinkTask { id, name: task_name, sink, jobs: queue, answers, untold: 0 };
+            let task = SinkTask { id, name: task_name, sink, jobs: queue, answers, untold: 0 };
             ends.push(SinkEnd {
                 name,
                 jobs,
@@ -86,7 +88,7 @@ impl Delivery {
             let result = handle.block_on(work.run(from_sinks, from_agent));
             let _ = tell.send(result); // nobody waits if the agent failed elsewhere
         })?;
-        Ok(Delivery { counts, endings, done })
+        Ok(Delivery { counts, endings, done: Some(done) })
     }
 
     /// Tells the delivery to end.
@@ -99,8 +101,10 @@ impl Delivery {
     /// # Errors
     /// What ended it before it was told to.
     pub(super) async fn ended(&mut self) -> Result<(), String> {
-        let done = (&mut self.done).await;
-        done.unwrap_or_else(|_| Err("the delivery thread panicked".to_owned()))
+        let Some(done) = &mut self.done else { return Ok(()) };
+        let ended = done.await;
+        self.done = None;
+        ended.unwrap_or_else(|_| Err("the delivery thread panicked".to_owned()))
     }
 }
 
@@ -366,9 +370,7 @@ impl Work {
     /// A failed log ends the delivery: what it has acknowledged is read again after a restart.
     fn look_after_log(&mut self) {
         if let Some(reason) = self.channel.log().poisoned() {
-            self.failed.get_or_insert_with(|| {
-                format!("channel {}: {reason}", self.channel.name())
-            });
+            self.failed.get_or_insert_with(|| format!("channel {}: {reason}", self.channel.name()));
         }
     }
 
@@ -415,7 +417,8 @@ impl Work {
             Notice::Lost { group, range, events } => tracing::error!(
                 "channel {channel}: group {group} passed {events} events that the log can't give \
                  (offsets {}..{})",
-                range.start, range.end
+                range.start,
+                range.end
             ),
             Notice::Crowded { group, watermark } => tracing::warn!(
                 "channel {channel}: group {group} waits for offset {watermark}: too much above it \

@@ -1,4 +1,11 @@
 //! The process: the table of components, and logging.
 
+mod delivery;
 pub mod logging;
+mod progress;
 pub mod registry;
+mod run;
+mod sink_task;
+mod source_task;
+
+pub use run::{Built, DEFAULT_GROUP, RunError, RunOptions, build, run};

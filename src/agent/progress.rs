@@ -51,7 +51,8 @@ pub(super) async fn run(watched: Watched) {
         let line = line(&last, &now, seconds);
         last = now;
         // a terminal that has gone away is no reason to stop
-        let _ = write!(std::io::stdout(), "\r\x1b[K{line}").and_then(|()| std::io::stdout().flush());
+        let _ =
+            write!(std::io::stdout(), "\r\x1b[K{line}").and_then(|()| std::io::stdout().flush());
     }
 }
 

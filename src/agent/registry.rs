@@ -1,11 +1,29 @@
 //! The one table of components. Each is declared beside its code; here they only meet.
 
 use crate::channel::keys;
-use crate::config::Component;
+use crate::config::{Component, Problem, SinkPlan, SourcePlan};
+use crate::sink::{Sink, SinkEnv};
+use crate::source::Source;
 
 /// Every component there is, by role: sources, channels, sinks.
 pub fn components() -> Vec<&'static Component> {
     vec![&keys::MEMORY, &keys::FILE]
+}
+
+/// Builds a source; opens nothing.
+///
+/// # Errors
+/// A key's value can't be.
+pub fn build_source(plan: &SourcePlan) -> Result<Box<dyn Source>, Problem> {
+    Err(plan.settings.problem("type", "not in this build"))
+}
+
+/// Builds a sink; opens nothing.
+///
+/// # Errors
+/// A key's value can't be.
+pub fn build_sink(plan: &SinkPlan, _env: &SinkEnv) -> Result<Box<dyn Sink>, Problem> {
+    Err(plan.settings.problem("type", "not in this build"))
 }
 
 #[cfg(test)]

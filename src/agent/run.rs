@@ -50,11 +50,14 @@ pub enum RunError {
     Failed(String),
 }
 
+/// Sinks of a channel, in config order.
+type NamedSinks = Vec<(String, Box<dyn Sink>)>;
+
 /// Components that are built and not yet started.
 pub struct Built {
     sources: Vec<(String, Vec<String>, Box<dyn Source>)>,
     channels: Vec<(ChannelOptions, DispatchOptions)>,
-    sinks: BTreeMap<String, Vec<(String, Box<dyn Sink>)>>,
+    sinks: BTreeMap<String, NamedSinks>,
 }
 
 /// Builds every component of a plan; opens nothing.
@@ -63,8 +66,7 @@ pub struct Built {
 /// Every problem there is.
 pub fn build(plan: &Plan, options: &RunOptions) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut built =
-        Built { sources: Vec::new(), channels: Vec::new(), sinks: BTreeMap::new() };
+    let mut built = Built { sources: Vec::new(), channels: Vec::new(), sinks: BTreeMap::new() };
     for channel in &plan.channels {
         let opened_with = match channel.component.alias {
             "memory" => ChannelOptions::memory(&channel.settings),
@@ -201,7 +203,7 @@ fn delivery_counts(running: &Running) -> Option<Arc<super::delivery::DeliveryCou
 
 fn start_channels(
     channels: Vec<(ChannelOptions, DispatchOptions)>,
-    mut sinks: BTreeMap<String, Vec<(String, Box<dyn Sink>)>>,
+    mut sinks: BTreeMap<String, NamedSinks>,
 ) -> Result<Vec<Running>, String> {
     let mut running = Vec::new();
     for (options, dispatch) in channels {
@@ -231,12 +233,7 @@ fn states_of(channel: &LogChannel, opened: &Opened) -> Result<Vec<GroupState>, S
     states.map_err(|error| format!("channel {}: cursor journal: {error}", channel.name()))
 }
 
-fn tell_opened(
-    channel: &LogChannel,
-    report: &OpenReport,
-    states: &[GroupState],
-    took: Duration,
-) {
+fn tell_opened(channel: &LogChannel, report: &OpenReport, states: &[GroupState], took: Duration) {
     let name = channel.name();
     let Some(dir) = &channel.options().dir else {
         tracing::info!("channel {name}: in memory: what is in it is lost with the process");
@@ -255,14 +252,21 @@ fn tell_opened(
     if let Some(cut) = &report.cut {
         tracing::warn!(
             "channel {name}: {}: cut {} bytes at byte {} that were never acknowledged ({})",
-            cut.file, cut.bytes, cut.position, cut.fault
+            cut.file,
+            cut.bytes,
+            cut.position,
+            cut.fault
         );
     }
     for damage in &report.damage {
         let hole = &damage.hole;
         tracing::error!(
             "channel {name}: {}: damage at byte {} (offsets {}..{}): {}; set aside in quarantine/",
-            damage.file, hole.position, hole.from, hole.to, hole.fault
+            damage.file,
+            hole.position,
+            hole.from,
+            hole.to,
+            hole.fault
         );
     }
     if report.gap > 0 {
@@ -331,7 +335,8 @@ async fn stop_all(
         sources.abort_all();
     }
     let mut result = Ok(());
-    let deliveries: Vec<_> = running.iter().filter_map(|r| r.delivery.as_ref().map(|d| (r, d))).collect();
+    let deliveries: Vec<_> =
+        running.iter().filter_map(|r| r.delivery.as_ref().map(|d| (r, d))).collect();
     for (running, delivery) in &deliveries {
         let lost_with_process = running.channel.options().dir.is_none();
         delivery.end(if lost_with_process { Ending::Drain } else { Ending::Finish });
@@ -360,7 +365,7 @@ async fn stop_all(
 
 async fn close(channel: Arc<LogChannel>) -> Result<(), String> {
     let name = channel.name().to_owned();
-    let closed = tokio::task::spawn_blocking(move || channel.close()).await;
+    let closed = tokio::task::spawn_blocking(move || channel.log().close()).await;
     let closed = closed.map_err(|error| format!("channel {name}: close: {error}"))?;
     closed.map_err(|error| format!("channel {name}: close: {error}"))
 }

@@ -3,7 +3,7 @@
 
 use crate::dispatch::{Action, LeaseId, SinkId};
 use crate::event::EventBatch;
-use crate::sink::{Failure, FailedEvents, Outcome, Sink};
+use crate::sink::{FailedEvents, Failure, Outcome, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until};
 

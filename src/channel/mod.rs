@@ -5,8 +5,8 @@ use async_trait::async_trait;
 
 pub mod collect;
 pub mod cursors;
-pub mod log;
 pub mod keys;
+pub mod log;
 
 /// Where sources put batches.
 #[async_trait]

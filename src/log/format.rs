@@ -63,7 +63,8 @@ const SEAL_FIXED_LEN: usize = 56;
 const _: () = assert!(BATCH_MAGIC != 0, "zeros must never be a batch");
 const _: () =
     assert!(BATCH_HEADER_LEN == super::batch::HEADER_LEN as u64, "one header, one length");
-const _: () = assert!(GROUP_ALIGN % BATCH_ALIGN == 0, "a pad header must fit into any gap");
+const _: () =
+    assert!(GROUP_ALIGN.is_multiple_of(BATCH_ALIGN), "a pad header must fit into any gap");
 // the seal of the smallest and of any larger segment fits into its reserve
 const _: () = assert!(
     (SEGMENT_HEADER_LEN + BATCH_HEADER_LEN) as usize

@@ -68,7 +68,8 @@ pub struct Log {
     writer: Arc<Writer>,
     journal: Mutex<Journal>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: Box<dyn Send + Sync>,
+    /// `None` once the log is closed.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 /// What opening a log brings beside the log.
@@ -122,7 +123,7 @@ impl Log {
             writer,
             journal: Mutex::new(parts.journal),
             threads: Mutex::new(threads),
-            _lock: parts.lock,
+            lock: Mutex::new(Some(parts.lock)),
         };
         Ok((log, Opened { report: parts.report, cursors: parts.cursors }))
     }
@@ -297,15 +298,12 @@ impl Log {
         done
     }
 
-    /// Seals and closes the log. A clean close leaves nothing to recover.
+    /// Seals and closes the log: a clean close leaves nothing to recover. Readers go on; puts get
+    /// [`LogError::Closed`]. A second call does nothing.
     ///
     /// # Errors
     /// What could not be written. What was acknowledged is as safe as it was.
-    pub fn close(self) -> Result<(), LogError> {
-        self.shut_down()
-    }
-
-    fn shut_down(&self) -> Result<(), LogError> {
+    pub fn close(&self) -> Result<(), LogError> {
         let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));
         self.writer.stop();
         self.writer.maker.close();
@@ -316,7 +314,9 @@ impl Log {
             return Ok(());
         }
         let saved = self.sync_cursors();
-        self.writer.close().and(saved)
+        let closed = self.writer.close().and(saved);
+        *self.lock.lock().expect("no holder panics") = None;
+        closed
     }
 
     fn lock_journal(&self) -> std::sync::MutexGuard<'_, Journal> {
@@ -326,7 +326,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if let Err(error) = self.shut_down() {
+        if let Err(error) = self.close() {
             tracing::warn!(target: "levada::log", "close the log: {error}");
         }
     }

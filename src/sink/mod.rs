@@ -4,6 +4,7 @@
 use crate::event::EventBatch;
 use crate::offset::Offset;
 use async_trait::async_trait;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// A destination of events, driven by one task.
@@ -44,6 +45,15 @@ pub trait Sink: Send {
 
     /// The most events it takes in one batch (Flume's batch size).
     fn batch_events_max(&self) -> u32;
+}
+
+/// What a sink is given besides its settings.
+#[derive(Clone, Default, Debug)]
+pub struct SinkEnv {
+    /// `-c DIR`: where Hadoop's files are looked for.
+    pub conf_dir: Option<PathBuf>,
+    /// A directory for small files of its own that outlive the process; `None`: there is none.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What became of a batch.

@@ -150,7 +150,7 @@ fn puts_of_many_threads_and_tasks_are_whole_and_in_each_ones_order() {
     let puts = |producer: u64, log: &Log| {
         for i in 0..50u64 {
             let records = [record(producer << 32 | i, 100), record(producer << 32 | i, 100)];
-            if producer % 2 == 0 {
+            if producer.is_multiple_of(2) {
                 log.put(batch(&records)).unwrap();
             } else {
                 let batch = batch(&records);
