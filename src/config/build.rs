@@ -1,32 +1,17 @@
 //! The parts of a plan: each listed component becomes a part, or is left out with a reason.
 //!
 //! Order: channels, sources, sinks, because each of the latter two is checked against its channels.
-//! A part is left out if one of the problems about it is an error; what is left out only because its
-//! channel was, is not blamed again.
+//! A part is left out if one of the problems about it is an error; what is left out only because
+//! its channel was, is not blamed again.
 
 use super::common::{AGENT_KEYS, common_keys};
 use super::exec;
-use super::key::{
-    Component, Key, Origin, Problem, Role, Settings, Severity, Value, find_key, same_word,
-};
+use super::key::{Component, Origin, Problem, Role, Settings, Severity, Value, find_key};
 use super::nearest::did_you_mean;
 use super::plan::{ChannelPlan, Plan, SinkPlan, SourcePlan};
+use super::rules::{check_address, check_batch, check_capacity, check_selector};
 use super::tree::{AgentTree, Values};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The keys that say how many events a source or a sink moves in one transaction.
-const BATCH_KEYS: [&str; 6] = [
-    "batchSize",
-    "batch-size",
-    "hdfs.batchSize",
-    "sink.batchSize",
-    "flumeBatchSize",
-    "maxBatchSize",
-];
-const CAPACITY: &str = "capacity";
-const TRANSACTION_CAPACITY: &str = "transactionCapacity";
-const REPLICATING: [&str; 2] =
-    ["replicating", "org.apache.flume.channel.ReplicatingChannelSelector"];
 
 /// Makes the plan of an agent.
 pub(super) fn build(tree: &AgentTree, components: &[&'static Component], lenient: bool) -> Plan {
@@ -242,8 +227,10 @@ impl Builder<'_> {
             }
         }
         let selector = self.take(check_selector(&common));
+        let address = self.take(check_address(&settings));
         let batches = self.batch_fits(&settings, &channels);
-        if selector.is_some() && batches && !channels.is_empty() && !is_broken {
+        let is_fine = !is_broken && selector.is_some() && address.is_some() && batches;
+        if is_fine && !channels.is_empty() {
             let name = name.to_owned();
             self.plan.sources.push(SourcePlan { name, component, channels, settings });
         }
@@ -286,21 +273,9 @@ impl Builder<'_> {
         false
     }
 
-    /// Flume leaves out what moves more in a transaction than its channel takes.
     fn batch_fits(&mut self, settings: &Settings, channels: &[String]) -> bool {
-        let mut problems = Vec::new();
-        for channel in self.plan.channels.iter().filter(|c| channels.contains(&c.name)) {
-            let limit = declared_number(&channel.settings, &[TRANSACTION_CAPACITY]);
-            let batch = declared_number(settings, &BATCH_KEYS);
-            if let (Some((key, batch)), Some((_, limit))) = (batch, limit)
-                && batch > limit
-            {
-                let path = channel.settings.component();
-                let message =
-                    format!("{batch} is more than {path}.{TRANSACTION_CAPACITY}, {limit}");
-                problems.push(settings.problem(key, message));
-            }
-        }
+        let channels = self.plan.channels.iter().filter(|c| channels.contains(&c.name));
+        let problems = channels.filter_map(|c| check_batch(settings, &c.settings).err()).collect();
         !self.has_error(problems)
     }
 
@@ -399,35 +374,4 @@ fn exec_level(role: Role, common: &Settings) -> Vec<Problem> {
         Role::Channel => exec::check_level(common),
         Role::Source | Role::Sink => Vec::new(),
     }
-}
-
-fn check_selector(common: &Settings) -> Result<(), Problem> {
-    let kind = common.text("selector.type")?;
-    if REPLICATING.iter().any(|word| same_word(word, kind)) {
-        return Ok(());
-    }
-    let message = format!("the selector '{kind}' is not supported yet by this version");
-    Err(common.problem("selector.type", message))
-}
-
-/// A transaction must fit into the channel.
-fn check_capacity(settings: &Settings) -> Result<(), Problem> {
-    let capacity = declared_number(settings, &[CAPACITY]);
-    let transaction = declared_number(settings, &[TRANSACTION_CAPACITY]);
-    if let (Some((_, capacity)), Some((_, transaction))) = (capacity, transaction)
-        && transaction > capacity
-    {
-        let key = if settings.has(TRANSACTION_CAPACITY) { TRANSACTION_CAPACITY } else { CAPACITY };
-        let message = format!("a transaction of {transaction} does not fit into {capacity} events");
-        return Err(settings.problem(key, message));
-    }
-    Ok(())
-}
-
-/// The first of `names` that the component declares, with its number (given or default).
-fn declared_number(settings: &Settings, names: &[&'static str]) -> Option<(&'static str, i64)> {
-    let is_declared = |name: &&&str| settings.keys().iter().any(|key: &Key| key.name == **name);
-    let name = names.iter().find(is_declared)?;
-    let number = settings.opt_int(name).ok()??;
-    Some((name, number))
 }
