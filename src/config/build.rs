@@ -44,10 +44,10 @@ struct Builder<'a> {
     fatal: Vec<Problem>,
 }
 
-/// A component of a known type. Also a broken one is looked at to the end: every problem at once.
+/// A component that has settings. Also a broken one is looked at to the end: every problem at once.
 struct Part {
-    is_broken: bool,
-    component: &'static Component,
+    /// Its type; `None` if that is unknown, or an error was found.
+    component: Option<&'static Component>,
     settings: Settings,
     common: Settings,
 }
@@ -141,57 +141,60 @@ impl Builder<'_> {
             return None;
         };
         let declared = first_line(values);
-        let Some(kind) = values.get("type") else {
-            let message = format!("{path}.type: required, but not set");
-            self.problem(Severity::Error, Some(declared), &path, message);
-            return None;
-        };
-        let Some(component) = self.component(role, &kind.text) else {
-            let words = self.components.iter().filter(|c| c.role == role).map(|c| c.alias);
-            let mut hint = did_you_mean(&kind.text, words.clone());
-            if hint.is_empty() {
-                hint = format!("; there is: {}", words.collect::<Vec<_>>().join(", "));
-            }
-            let message =
-                format!("{path}.type: unknown {} type '{}'{hint}", role.word(), kind.text);
-            self.problem(Severity::Error, Some(&kind.origin), &path, message);
-            return None;
-        };
-        let (own, common) = self.split(&path, component, values);
-        let settings = Settings::new(path.clone(), declared.clone(), component.keys, own);
+        let component = values.get("type").and_then(|kind| self.component(role, &path, kind));
+        let (own, common) = self.split(role, &path, component, values);
+        let keys = component.map_or(&[][..], |component| component.keys);
+        let settings = Settings::new(path.clone(), declared.clone(), keys, own);
         let common = Settings::new(path, declared.clone(), common_keys(role), common);
         let problems = [settings.check(), common.check(), exec_level(role, &common)].concat();
         let is_broken = self.has_error(problems);
-        Some(Part { is_broken, component, settings, common })
+        let component = component.filter(|_| !is_broken);
+        Some(Part { component, settings, common })
     }
 
-    fn component(&self, role: Role, word: &str) -> Option<&'static Component> {
-        let mut of_role = self.components.iter().filter(|component| component.role == role);
+    /// The component that `type` names, by alias or by class.
+    fn component(&mut self, role: Role, path: &str, kind: &Value) -> Option<&'static Component> {
+        let word = &kind.text;
+        let of_role = self.components.iter().filter(|component| component.role == role);
         let is_it = |c: &&&'static Component| {
             c.alias.eq_ignore_ascii_case(word) || c.class.eq_ignore_ascii_case(word)
         };
-        of_role.find(is_it).copied()
+        if let Some(component) = of_role.clone().find(is_it) {
+            return Some(component);
+        }
+        let words: Vec<_> = of_role.map(|component| component.alias).collect();
+        let mut hint = did_you_mean(word, words.iter().copied());
+        if hint.is_empty() {
+            hint = format!("; there is: {}", words.join(", "));
+        }
+        let message = format!("{path}.type: unknown {} type '{word}'{hint}", role.word());
+        self.problem(Severity::Error, Some(&kind.origin), path, message);
+        None
     }
 
     /// The component's own values and the role's; unknown keys are said and left out.
-    fn split(&mut self, path: &str, of: &'static Component, values: &Values) -> (Values, Values) {
-        let common = common_keys(of.role);
+    fn split(
+        &mut self,
+        role: Role,
+        path: &str,
+        component: Option<&'static Component>,
+        values: &Values,
+    ) -> (Values, Values) {
+        let common = common_keys(role);
         let (mut own_values, mut common_values) = (Values::new(), Values::new());
         for (name, value) in values {
-            let is_own = find_key(of.keys, name).is_some();
             let is_common = find_key(common, name).is_some();
-            if is_own {
-                own_values.insert(name.clone(), value.clone());
-            }
             if is_common {
                 common_values.insert(name.clone(), value.clone());
             }
-            if !is_own && !is_common {
-                let known = of.keys.iter().chain(common).map(|key| key.name);
-                let (role, alias) = (of.role.word(), of.alias);
+            let Some(component) = component else { continue };
+            if find_key(component.keys, name).is_some() {
+                own_values.insert(name.clone(), value.clone());
+            } else if !is_common {
+                let known = component.keys.iter().chain(common).map(|key| key.name);
                 let hint = did_you_mean(name, known.filter(|name| !name.ends_with('*')));
-                let message =
-                    format!("unknown key '{path}.{name}' for {role} type '{alias}'{hint}");
+                let kind = format!("{} type '{}'", role.word(), component.alias);
+                let message = format!("unknown key '{path}.{name}' for {kind}{hint}");
                 self.problem(Severity::Warning, Some(&value.origin), path, message);
             }
         }
@@ -200,12 +203,12 @@ impl Builder<'_> {
 
     fn channel(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Channel, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let balancer = self.take(exec::balancer(&common, &self.agent));
         let queue_leases = self.take(exec::queue_leases(&common, &self.agent));
         let capacity = self.take(check_capacity(&settings));
-        if let (Some(balancer), Some(queue_leases), Some(()), false) =
-            (balancer, queue_leases, capacity, is_broken)
+        if let (Some(component), Some(balancer), Some(queue_leases), Some(())) =
+            (component, balancer, queue_leases, capacity)
         {
             let name = name.to_owned();
             self.levels.insert(name.clone(), common);
@@ -216,7 +219,7 @@ impl Builder<'_> {
 
     fn source(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Source, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let Some(names) = self.take(common.list("channels")) else { return };
         let mut channels: Vec<String> = Vec::new();
         for channel in names {
@@ -229,8 +232,8 @@ impl Builder<'_> {
         let selector = self.take(check_selector(&common));
         let address = self.take(check_address(&settings));
         let batches = self.batch_fits(&settings, &channels);
-        let is_fine = !is_broken && selector.is_some() && address.is_some() && batches;
-        if is_fine && !channels.is_empty() {
+        let is_fine = selector.is_some() && address.is_some() && batches && !channels.is_empty();
+        if let (Some(component), true) = (component, is_fine) {
             let name = name.to_owned();
             self.plan.sources.push(SourcePlan { name, component, channels, settings });
         }
@@ -238,7 +241,7 @@ impl Builder<'_> {
 
     fn sink(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Sink, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let Some(channel) = self.take(common.text("channel")).map(str::to_owned) else { return };
         if !self.find_channel(&common, "channel", &channel) {
             return;
@@ -246,7 +249,7 @@ impl Builder<'_> {
         let policy = exec::policy(&common, &self.levels[&channel], &self.agent);
         let policy = self.take(policy);
         let batches = self.batch_fits(&settings, std::slice::from_ref(&channel));
-        if let (Some(policy), true, false) = (policy, batches, is_broken) {
+        if let (Some(component), Some(policy), true) = (component, policy, batches) {
             let name = name.to_owned();
             self.plan.sinks.push(SinkPlan { name, component, channel, settings, policy });
         }
