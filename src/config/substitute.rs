@@ -4,8 +4,8 @@
 //! config; `${…:-text}` has a default, `$${…}` stands for a literal `${…}`, references nest.
 //!
 //! All references resolve whatever the order of the keys (Flume resolves some, by the order of a
-//! hash map). What can't be resolved stays as it is, with a warning; a cycle is an error. No message
-//! shows a value: it may be a secret.
+//! hash map). What can't be resolved stays as it is, with a warning; a cycle is an error. No
+//! message shows a value: it may be a secret.
 
 use super::key::{Problem, Severity};
 use super::properties::Properties;
