@@ -133,6 +133,8 @@ fn flumes_way_of_writing_options_is_understood() {
     let args = ["node", "-conf", "conf", "-conf-file", name(&file), "-Xmx20m", "-javaagent:a.jar"];
     let more = ["-C", "x:y", "--plugins-path", "p", "-name", "a", "-i", "30", "--no-reload-conf"];
     check(&[&args[..], &more[..]].concat(), 78, &[], spoken);
+    let metrics = "-Dflume.monitoring.type does nothing: not supported yet by this version";
+    check(&["agent", "-f", name(&file), "-Dflume.monitoring.type=http"], 78, &[], &[metrics]);
     let missing_dir = "-c no-such-dir: no such directory";
     check(&["agent", "-c", "no-such-dir", "-f", name(&file)], 78, &[], &[missing_dir]);
 }

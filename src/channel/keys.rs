@@ -1,6 +1,7 @@
 //! The channel types and their keys: Flume's, and levada's own.
 
-use crate::config::{Component, Key, Kind, Role};
+use crate::config::{Component, Key, Kind, Problem, Role, Settings};
+use std::time::Duration;
 
 /// `type = memory`: the log on anonymous memory.
 pub static MEMORY: Component = Component {
@@ -48,6 +49,31 @@ const KEEP_ALIVE: Key =
 const MAX_BYTES: Key =
     Key::optional("maxBytes", Kind::POSITIVE, "bytes", "The most bytes of events it holds.");
 
+/// When a put returns, and what its events survive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fsync {
+    /// Synced: they survive a power cut.
+    Always,
+    /// Written, and synced at least this often: they survive the process.
+    Interval(Duration),
+    /// Written: they survive the process.
+    Os,
+}
+
+/// The key `fsync` of a file channel.
+///
+/// # Errors
+/// The text is none of the words.
+pub fn fsync(settings: &Settings) -> Result<Fsync, Problem> {
+    let word = settings.choice("fsync")?;
+    let number = settings.text("fsync")?.split_once(':').and_then(|(_, ms)| ms.parse().ok());
+    Ok(match (word, number) {
+        ("os", _) => Fsync::Os,
+        (_, Some(ms)) => Fsync::Interval(Duration::from_millis(ms)),
+        _ => Fsync::Always,
+    })
+}
+
 const FILE_KEYS: &[Key] = &[
     Key::new(
         "dataDirs",
@@ -76,10 +102,10 @@ const FILE_KEYS: &[Key] = &[
     ),
     Key::new(
         "fsync",
-        Kind::Text,
+        Kind::Choice(&["always", "interval:N", "os"]),
         "always",
         "",
-        "When a put returns: always (synced), interval:MS (synced every MS), os (never synced).",
+        "When a put returns: always: synced; interval:N: written, synced every N ms; os: written.",
     ),
     Key::new(
         "cursorSyncInterval",
@@ -125,7 +151,17 @@ const fn flume(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+
+    #[test]
+    fn fsync_is_always_an_interval_or_left_to_the_system() {
+        let read = |text| fsync(&Settings::of_pairs("c", FILE.keys, &[("fsync", text)]));
+        assert_eq!(read("ALWAYS"), Ok(Fsync::Always));
+        assert_eq!(read("interval:20"), Ok(Fsync::Interval(Duration::from_millis(20))));
+        assert_eq!(read("os"), Ok(Fsync::Os));
+        assert_eq!(fsync(&Settings::of_pairs("c", FILE.keys, &[])), Ok(Fsync::Always));
+        let wrong = read("never").unwrap_err().message;
+        assert_eq!(wrong, "c.fsync: 'never' is none of: always, interval:N, os");
+    }
 
     #[test]
     fn file_channel_takes_flumes_keys_and_refuses_encryption() {

@@ -15,7 +15,7 @@ pub(super) struct AvroClientFlags {
     #[arg(short = 'p', long, requires = "host")]
     port: Option<u16>,
     /// Properties of the RPC client, instead of host and port
-    #[arg(short = 'P', long = "rpcProps", value_name = "FILE", conflicts_with_all = ["host", "port"])]
+    #[arg(short = 'P', long = "rpcProps", value_name = "FILE", conflicts_with = "host")]
     rpc_props: Option<PathBuf>,
     /// File to send, one event a line; without it and --dirname, standard input
     #[arg(short = 'F', long, value_name = "FILE")]

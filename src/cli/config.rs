@@ -60,6 +60,10 @@ struct FlumeArgs {
     zk_base_path: Option<String>,
 }
 
+/// Flume's system properties that ask for something which is not there yet.
+const LATER_PROPERTIES: [&str; 4] =
+    ["flume.monitoring.", "lookups", "javax.net.ssl.", "flume.ssl."];
+
 fn define(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     match key.trim() {
@@ -109,6 +113,11 @@ impl ConfigArgs {
             notices.push("--poll-interval does nothing: the config is read once, at the start");
         }
         let mut notices: Vec<_> = notices.into_iter().map(str::to_owned).collect();
+        for prefix in LATER_PROPERTIES {
+            if let Some((key, _)) = self.defines.iter().find(|(key, _)| key.starts_with(prefix)) {
+                notices.push(format!("-D{key} does nothing: not supported yet by this version"));
+            }
+        }
         if let Some(dir) = self.conf_dir.as_deref().filter(|dir| !dir.is_dir()) {
             notices.push(format!("-c {}: no such directory", dir.display()));
         }

@@ -1,32 +1,17 @@
 //! The parts of a plan: each listed component becomes a part, or is left out with a reason.
 //!
 //! Order: channels, sources, sinks, because each of the latter two is checked against its channels.
-//! A part is left out if one of the problems about it is an error; what is left out only because its
-//! channel was, is not blamed again.
+//! A part is left out if one of the problems about it is an error; what is left out only because
+//! its channel was, is not blamed again.
 
 use super::common::{AGENT_KEYS, common_keys};
 use super::exec;
-use super::key::{
-    Component, Key, Origin, Problem, Role, Settings, Severity, Value, find_key, same_word,
-};
+use super::key::{Component, Origin, Problem, Role, Settings, Severity, Value, find_key};
 use super::nearest::did_you_mean;
 use super::plan::{ChannelPlan, Plan, SinkPlan, SourcePlan};
+use super::rules::{check_address, check_batch, check_capacity, check_selector};
 use super::tree::{AgentTree, Values};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The keys that say how many events a source or a sink moves in one transaction.
-const BATCH_KEYS: [&str; 6] = [
-    "batchSize",
-    "batch-size",
-    "hdfs.batchSize",
-    "sink.batchSize",
-    "flumeBatchSize",
-    "maxBatchSize",
-];
-const CAPACITY: &str = "capacity";
-const TRANSACTION_CAPACITY: &str = "transactionCapacity";
-const REPLICATING: [&str; 2] =
-    ["replicating", "org.apache.flume.channel.ReplicatingChannelSelector"];
 
 /// Makes the plan of an agent.
 pub(super) fn build(tree: &AgentTree, components: &[&'static Component], lenient: bool) -> Plan {
@@ -59,10 +44,10 @@ struct Builder<'a> {
     fatal: Vec<Problem>,
 }
 
-/// A component of a known type. Also a broken one is looked at to the end: every problem at once.
+/// A component that has settings. Also a broken one is looked at to the end: every problem at once.
 struct Part {
-    is_broken: bool,
-    component: &'static Component,
+    /// Its type; `None` if that is unknown, or an error was found.
+    component: Option<&'static Component>,
     settings: Settings,
     common: Settings,
 }
@@ -156,57 +141,60 @@ impl Builder<'_> {
             return None;
         };
         let declared = first_line(values);
-        let Some(kind) = values.get("type") else {
-            let message = format!("{path}.type: required, but not set");
-            self.problem(Severity::Error, Some(declared), &path, message);
-            return None;
-        };
-        let Some(component) = self.component(role, &kind.text) else {
-            let words = self.components.iter().filter(|c| c.role == role).map(|c| c.alias);
-            let mut hint = did_you_mean(&kind.text, words.clone());
-            if hint.is_empty() {
-                hint = format!("; there is: {}", words.collect::<Vec<_>>().join(", "));
-            }
-            let message =
-                format!("{path}.type: unknown {} type '{}'{hint}", role.word(), kind.text);
-            self.problem(Severity::Error, Some(&kind.origin), &path, message);
-            return None;
-        };
-        let (own, common) = self.split(&path, component, values);
-        let settings = Settings::new(path.clone(), declared.clone(), component.keys, own);
+        let component = values.get("type").and_then(|kind| self.component(role, &path, kind));
+        let (own, common) = self.split(role, &path, component, values);
+        let keys = component.map_or(&[][..], |component| component.keys);
+        let settings = Settings::new(path.clone(), declared.clone(), keys, own);
         let common = Settings::new(path, declared.clone(), common_keys(role), common);
         let problems = [settings.check(), common.check(), exec_level(role, &common)].concat();
         let is_broken = self.has_error(problems);
-        Some(Part { is_broken, component, settings, common })
+        let component = component.filter(|_| !is_broken);
+        Some(Part { component, settings, common })
     }
 
-    fn component(&self, role: Role, word: &str) -> Option<&'static Component> {
-        let mut of_role = self.components.iter().filter(|component| component.role == role);
+    /// The component that `type` names, by alias or by class.
+    fn component(&mut self, role: Role, path: &str, kind: &Value) -> Option<&'static Component> {
+        let word = &kind.text;
+        let of_role = self.components.iter().filter(|component| component.role == role);
         let is_it = |c: &&&'static Component| {
             c.alias.eq_ignore_ascii_case(word) || c.class.eq_ignore_ascii_case(word)
         };
-        of_role.find(is_it).copied()
+        if let Some(component) = of_role.clone().find(is_it) {
+            return Some(component);
+        }
+        let words: Vec<_> = of_role.map(|component| component.alias).collect();
+        let mut hint = did_you_mean(word, words.iter().copied());
+        if hint.is_empty() {
+            hint = format!("; there is: {}", words.join(", "));
+        }
+        let message = format!("{path}.type: unknown {} type '{word}'{hint}", role.word());
+        self.problem(Severity::Error, Some(&kind.origin), path, message);
+        None
     }
 
     /// The component's own values and the role's; unknown keys are said and left out.
-    fn split(&mut self, path: &str, of: &'static Component, values: &Values) -> (Values, Values) {
-        let common = common_keys(of.role);
+    fn split(
+        &mut self,
+        role: Role,
+        path: &str,
+        component: Option<&'static Component>,
+        values: &Values,
+    ) -> (Values, Values) {
+        let common = common_keys(role);
         let (mut own_values, mut common_values) = (Values::new(), Values::new());
         for (name, value) in values {
-            let is_own = find_key(of.keys, name).is_some();
             let is_common = find_key(common, name).is_some();
-            if is_own {
-                own_values.insert(name.clone(), value.clone());
-            }
             if is_common {
                 common_values.insert(name.clone(), value.clone());
             }
-            if !is_own && !is_common {
-                let known = of.keys.iter().chain(common).map(|key| key.name);
-                let (role, alias) = (of.role.word(), of.alias);
+            let Some(component) = component else { continue };
+            if find_key(component.keys, name).is_some() {
+                own_values.insert(name.clone(), value.clone());
+            } else if !is_common {
+                let known = component.keys.iter().chain(common).map(|key| key.name);
                 let hint = did_you_mean(name, known.filter(|name| !name.ends_with('*')));
-                let message =
-                    format!("unknown key '{path}.{name}' for {role} type '{alias}'{hint}");
+                let kind = format!("{} type '{}'", role.word(), component.alias);
+                let message = format!("unknown key '{path}.{name}' for {kind}{hint}");
                 self.problem(Severity::Warning, Some(&value.origin), path, message);
             }
         }
@@ -215,12 +203,12 @@ impl Builder<'_> {
 
     fn channel(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Channel, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let balancer = self.take(exec::balancer(&common, &self.agent));
         let queue_leases = self.take(exec::queue_leases(&common, &self.agent));
         let capacity = self.take(check_capacity(&settings));
-        if let (Some(balancer), Some(queue_leases), Some(()), false) =
-            (balancer, queue_leases, capacity, is_broken)
+        if let (Some(component), Some(balancer), Some(queue_leases), Some(())) =
+            (component, balancer, queue_leases, capacity)
         {
             let name = name.to_owned();
             self.levels.insert(name.clone(), common);
@@ -231,7 +219,7 @@ impl Builder<'_> {
 
     fn source(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Source, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let Some(names) = self.take(common.list("channels")) else { return };
         let mut channels: Vec<String> = Vec::new();
         for channel in names {
@@ -242,8 +230,10 @@ impl Builder<'_> {
             }
         }
         let selector = self.take(check_selector(&common));
+        let address = self.take(check_address(&settings));
         let batches = self.batch_fits(&settings, &channels);
-        if selector.is_some() && batches && !channels.is_empty() && !is_broken {
+        let is_fine = selector.is_some() && address.is_some() && batches && !channels.is_empty();
+        if let (Some(component), true) = (component, is_fine) {
             let name = name.to_owned();
             self.plan.sources.push(SourcePlan { name, component, channels, settings });
         }
@@ -251,7 +241,7 @@ impl Builder<'_> {
 
     fn sink(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Sink, name, list) else { return };
-        let Part { is_broken, component, settings, common } = part;
+        let Part { component, settings, common } = part;
         let Some(channel) = self.take(common.text("channel")).map(str::to_owned) else { return };
         if !self.find_channel(&common, "channel", &channel) {
             return;
@@ -259,7 +249,7 @@ impl Builder<'_> {
         let policy = exec::policy(&common, &self.levels[&channel], &self.agent);
         let policy = self.take(policy);
         let batches = self.batch_fits(&settings, std::slice::from_ref(&channel));
-        if let (Some(policy), true, false) = (policy, batches, is_broken) {
+        if let (Some(component), Some(policy), true) = (component, policy, batches) {
             let name = name.to_owned();
             self.plan.sinks.push(SinkPlan { name, component, channel, settings, policy });
         }
@@ -286,21 +276,9 @@ impl Builder<'_> {
         false
     }
 
-    /// Flume leaves out what moves more in a transaction than its channel takes.
     fn batch_fits(&mut self, settings: &Settings, channels: &[String]) -> bool {
-        let mut problems = Vec::new();
-        for channel in self.plan.channels.iter().filter(|c| channels.contains(&c.name)) {
-            let limit = declared_number(&channel.settings, &[TRANSACTION_CAPACITY]);
-            let batch = declared_number(settings, &BATCH_KEYS);
-            if let (Some((key, batch)), Some((_, limit))) = (batch, limit)
-                && batch > limit
-            {
-                let path = channel.settings.component();
-                let message =
-                    format!("{batch} is more than {path}.{TRANSACTION_CAPACITY}, {limit}");
-                problems.push(settings.problem(key, message));
-            }
-        }
+        let channels = self.plan.channels.iter().filter(|c| channels.contains(&c.name));
+        let problems = channels.filter_map(|c| check_batch(settings, &c.settings).err()).collect();
         !self.has_error(problems)
     }
 
@@ -399,35 +377,4 @@ fn exec_level(role: Role, common: &Settings) -> Vec<Problem> {
         Role::Channel => exec::check_level(common),
         Role::Source | Role::Sink => Vec::new(),
     }
-}
-
-fn check_selector(common: &Settings) -> Result<(), Problem> {
-    let kind = common.text("selector.type")?;
-    if REPLICATING.iter().any(|word| same_word(word, kind)) {
-        return Ok(());
-    }
-    let message = format!("the selector '{kind}' is not supported yet by this version");
-    Err(common.problem("selector.type", message))
-}
-
-/// A transaction must fit into the channel.
-fn check_capacity(settings: &Settings) -> Result<(), Problem> {
-    let capacity = declared_number(settings, &[CAPACITY]);
-    let transaction = declared_number(settings, &[TRANSACTION_CAPACITY]);
-    if let (Some((_, capacity)), Some((_, transaction))) = (capacity, transaction)
-        && transaction > capacity
-    {
-        let key = if settings.has(TRANSACTION_CAPACITY) { TRANSACTION_CAPACITY } else { CAPACITY };
-        let message = format!("a transaction of {transaction} does not fit into {capacity} events");
-        return Err(settings.problem(key, message));
-    }
-    Ok(())
-}
-
-/// The first of `names` that the component declares, with its number (given or default).
-fn declared_number(settings: &Settings, names: &[&'static str]) -> Option<(&'static str, i64)> {
-    let is_declared = |name: &&&str| settings.keys().iter().any(|key: &Key| key.name == **name);
-    let name = names.iter().find(is_declared)?;
-    let number = settings.opt_int(name).ok()??;
-    Some((name, number))
 }

@@ -14,6 +14,8 @@ pub mod key;
 mod nearest;
 mod plan;
 mod properties;
+mod rules;
+mod settings;
 mod substitute;
 mod tree;
 

@@ -4,7 +4,7 @@
 /// word's letters changed, swapped, missing or too many.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
-    let limit = (lower.chars().count() / 3).max(1);
+    let limit = lower.chars().count() / 3;
     let distance = |name: &str| strsim::osa_distance(&lower, &name.to_lowercase());
     let near = known.into_iter().map(|name| (distance(name), name));
     near.filter(|(distance, _)| *distance <= limit).min_by_key(|(d, _)| *d).map(|(_, name)| name)
@@ -27,5 +27,6 @@ mod tests {
         assert_eq!(nearest("Type", known), Some("type"));
         assert_eq!(nearest("port", known), None);
         assert_eq!(nearest("", known), None);
+        assert_eq!(nearest("k2", ["k1"]), None, "short names are all alike");
     }
 }

@@ -129,7 +129,8 @@ pub fn plan(request: &Request<'_>) -> Plan {
     let mut plan = match choose(request, agents.keys().map(String::as_str).collect()) {
         Ok(agent) => {
             // what is wrong with other agents is theirs
-            problems.retain(|p| p.component == agent || !agents.contains_key(head(&p.component)));
+            let is_other = |name: &str| name != agent && agents.contains_key(name);
+            problems.retain(|problem| !is_other(head(&problem.component)));
             let tree = tree::sort(&properties, agent, &used, &mut problems);
             build(&tree, request.components, request.lenient)
         }

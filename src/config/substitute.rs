@@ -1,9 +1,11 @@
 //! `${…}` in values: Flume's substitution, done after merging.
 //!
 //! `${env:X}` is an environment variable, `${sys:p}` a `-Dp=value`, `${key}` another key of the
-//! config; `${…:-text}` has a default, `$${…}` stands for a literal `${…}`, and references nest. All
-//! references resolve whatever the order of the keys (Flume resolves some, by the order of a hash
-//! map). What can't be resolved stays as it is, with a warning; a cycle is an error.
+//! config; `${…:-text}` has a default, `$${…}` stands for a literal `${…}`, references nest.
+//!
+//! All references resolve whatever the order of the keys (Flume resolves some, by the order of a
+//! hash map). What can't be resolved stays as it is, with a warning; a cycle is an error. No
+//! message shows a value: it may be a secret.
 
 use super::key::{Problem, Severity};
 use super::properties::Properties;
@@ -112,7 +114,7 @@ impl Resolver<'_> {
         if self.path.iter().any(|outer| outer == name) {
             let round = self.path.iter().skip_while(|outer| *outer != name);
             let round: Vec<_> = round.map(String::as_str).chain([name]).collect();
-            let note = format!("'{reference}' refers to itself: {}", round.join(" -> "));
+            let note = format!("'${{{name}}}' refers to itself: {}", round.join(" -> "));
             self.note(Severity::Error, note);
             return reference.to_owned();
         }
@@ -125,7 +127,7 @@ impl Resolver<'_> {
             }
             (None, Some(default)) => self.text(default),
             (None, None) => {
-                let note = format!("'{reference}' {}; it is left as it is", self.why_not(name));
+                let note = format!("'${{{name}}}' {}; it is left as it is", self.why_not(name));
                 self.note(Severity::Warning, note);
                 reference.to_owned()
             }
@@ -285,7 +287,8 @@ mod tests {
             "a=${date:yyyy}",
             "a=${date:yyyy}",
             &[&format!(
-                "t:1: a: '${{date:yyyy}}' can't be resolved: the lookup 'date' is not supported; {left}"
+                "t:1: a: '${{date:yyyy}}' can't be resolved: \
+                 the lookup 'date' is not supported; {left}"
             )],
         );
         check(

@@ -36,7 +36,8 @@ pub(super) fn agents(properties: &Properties) -> BTreeMap<String, Origin> {
     agents
 }
 
-/// Sorts the keys of `agent`. Keys in `used` are variables of other values: they may stand anywhere.
+/// Sorts the keys of `agent`. Keys in `used` are variables of other values: they may stand
+/// anywhere.
 pub(super) fn sort(
     properties: &Properties,
     agent: &str,
