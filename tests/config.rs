@@ -200,7 +200,7 @@ fn quickstart_has_no_problem() {
     assert_eq!((plan.sources.len(), plan.channels.len(), plan.sinks.len()), (1, 1, 1));
     assert_eq!(plan.channels[0].component.alias, "file");
     let fsync = levada::channel::keys::fsync(&plan.channels[0].settings);
-    assert_eq!(fsync, Ok(levada::channel::keys::Fsync::Always));
+    assert_eq!(fsync, Ok(levada::log::Durability::Always));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The channel types and their keys: Flume's, and levada's own.
 
 use crate::config::{Component, Key, Kind, Problem, Role, Settings};
+use crate::log::Durability;
 use std::time::Duration;
 
 /// `type = memory`: the log on anonymous memory.
@@ -49,28 +50,17 @@ const KEEP_ALIVE: Key =
 const MAX_BYTES: Key =
     Key::optional("maxBytes", Kind::POSITIVE, "bytes", "The most bytes of events it holds.");
 
-/// When a put returns, and what its events survive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fsync {
-    /// Synced: they survive a power cut.
-    Always,
-    /// Written, and synced at least this often: they survive the process.
-    Interval(Duration),
-    /// Written: they survive the process.
-    Os,
-}
-
 /// The key `fsync` of a file channel.
 ///
 /// # Errors
 /// The text is none of the words.
-pub fn fsync(settings: &Settings) -> Result<Fsync, Problem> {
+pub fn fsync(settings: &Settings) -> Result<Durability, Problem> {
     let word = settings.choice("fsync")?;
     let number = settings.text("fsync")?.split_once(':').and_then(|(_, ms)| ms.parse().ok());
     Ok(match (word, number) {
-        ("os", _) => Fsync::Os,
-        (_, Some(ms)) => Fsync::Interval(Duration::from_millis(ms)),
-        _ => Fsync::Always,
+        ("os", _) => Durability::Os,
+        (_, Some(ms)) => Durability::Interval(Duration::from_millis(ms)),
+        _ => Durability::Always,
     })
 }
 
@@ -155,10 +145,10 @@ mod tests {
     #[test]
     fn fsync_is_always_an_interval_or_left_to_the_system() {
         let read = |text| fsync(&Settings::of_pairs("c", FILE.keys, &[("fsync", text)]));
-        assert_eq!(read("ALWAYS"), Ok(Fsync::Always));
-        assert_eq!(read("interval:20"), Ok(Fsync::Interval(Duration::from_millis(20))));
-        assert_eq!(read("os"), Ok(Fsync::Os));
-        assert_eq!(fsync(&Settings::of_pairs("c", FILE.keys, &[])), Ok(Fsync::Always));
+        assert_eq!(read("ALWAYS"), Ok(Durability::Always));
+        assert_eq!(read("interval:20"), Ok(Durability::Interval(Duration::from_millis(20))));
+        assert_eq!(read("os"), Ok(Durability::Os));
+        assert_eq!(fsync(&Settings::of_pairs("c", FILE.keys, &[])), Ok(Durability::Always));
         let wrong = read("never").unwrap_err().message;
         assert_eq!(wrong, "c.fsync: 'never' is none of: always, interval:N, os");
     }

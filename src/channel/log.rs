@@ -1,6 +1,6 @@
 //! The channel types `file` and `memory`: one engine, on disk or on anonymous memory.
 
-use super::{Channel, PutError};
+use super::{Channel, PutError, keys};
 use crate::config::{Problem, Settings};
 use crate::log::{BatchBuilder, Durability, Log, LogError, LogOptions, OnCorruption, Opened};
 use async_trait::async_trait;
@@ -78,7 +78,7 @@ impl ChannelOptions {
             name: settings.name().to_owned(),
             dir: Some(home(dir)),
             log: LogOptions {
-                durability: durability(settings)?,
+                durability: keys::fsync(settings)?,
                 segment_bytes,
                 capacity_events,
                 capacity_bytes: max_bytes,
@@ -104,20 +104,6 @@ fn transaction(settings: &Settings, capacity_events: u64) -> Result<u64, Problem
         return Err(settings.problem("transactionCapacity", text));
     }
     Ok(events)
-}
-
-fn durability(settings: &Settings) -> Result<Durability, Problem> {
-    let text = settings.text("fsync")?;
-    let word = text.to_ascii_lowercase();
-    match (word.as_str(), word.strip_prefix("interval:").map(str::parse::<u64>)) {
-        ("always", _) => Ok(Durability::Always),
-        ("os", _) => Ok(Durability::Os),
-        (_, Some(Ok(ms))) if ms > 0 => Ok(Durability::Interval(Duration::from_millis(ms))),
-        _ => {
-            let text = format!("'{text}' is none of: always, interval:MS, os");
-            Err(settings.problem("fsync", text))
-        }
-    }
 }
 
 /// A path with a leading `~` put in place.

@@ -4,8 +4,10 @@ use super::check::report;
 use super::config::ConfigArgs;
 use super::{CONFIG, FAILURE, UsageError, print, say};
 use crate::agent::logging::{self, LogFormat};
+use crate::agent::{RunError, RunOptions};
 use crate::config::Plan;
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// The options of `levada agent`.
@@ -59,11 +61,24 @@ pub fn agent(args: AgentArgs) -> ExitCode {
     for problem in &plan.problems {
         tracing::warn!("{problem}");
     }
-    run(plan, &args)
+    run(&plan, &args)
 }
 
-/// SEAM: the one place where a plan becomes a running agent, `crate::agent::run(plan, …)`.
-fn run(_plan: Plan, _args: &AgentArgs) -> ExitCode {
-    say("error: agent is not wired in this build\n");
-    FAILURE.into()
+/// Runs a plan to its end.
+fn run(plan: &Plan, args: &AgentArgs) -> ExitCode {
+    let options = RunOptions {
+        conf_dir: args.config.conf_dir.clone(),
+        progress: std::io::stdout().is_terminal(),
+    };
+    match crate::agent::run(plan, &options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Config(problems)) => {
+            problems.iter().for_each(|problem| say(&format!("error: {problem}\n")));
+            CONFIG.into()
+        }
+        Err(error @ RunError::Failed(_)) => {
+            tracing::error!("{error}");
+            FAILURE.into()
+        }
+    }
 }

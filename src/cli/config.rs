@@ -1,7 +1,7 @@
 //! The options that name a config, and the way from them to a plan.
 
 use super::UsageError;
-use crate::agent::registry;
+use crate::agent::{RunOptions, registry};
 use crate::config::{ConfigText, Lookup, Plan, Problem, Request, Severity, plan};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -140,7 +140,29 @@ impl ConfigArgs {
             // half a config has problems that the whole one may not have
             plan.problems = unread;
         }
+        if !plan.is_refused() {
+            self.try_to_build(&mut plan);
+        }
         plan
+    }
+
+    /// What a component's own constructor refuses is a problem of the plan too.
+    fn try_to_build(&self, plan: &mut Plan) {
+        let options = RunOptions { conf_dir: self.conf_dir.clone(), progress: false };
+        let Err(mut problems) = crate::agent::build(plan, &options) else { return };
+        if self.lenient {
+            let broken = |kind: &str, name: &str| {
+                let component = format!("{}.{kind}.{name}", plan.agent);
+                problems.iter().any(|problem| problem.component == component)
+            };
+            let sources = plan.sources.iter().filter(|s| !broken("sources", &s.name));
+            let sinks = plan.sinks.iter().filter(|s| !broken("sinks", &s.name));
+            (plan.sources, plan.sinks) = (sources.cloned().collect(), sinks.cloned().collect());
+            if crate::agent::build(plan, &options).is_ok() {
+                problems.iter_mut().for_each(|problem| problem.severity = Severity::Warning);
+            }
+        }
+        plan.problems.extend(problems);
     }
 
     fn read(&self) -> (Vec<ConfigText>, Vec<Problem>) {
