@@ -1,0 +1,193 @@
+//! What tests of the built binary share: agents as processes, producers that keep their own record
+//! of what was acknowledged.
+#![allow(dead_code, clippy::unwrap_used)] // each test uses a part; a failed step is a panic
+
+use bytes::BytesMut;
+use levada::event::Event;
+use levada::rpc::avro::{
+    Answer, ClientSession, FrameLimits, FrameReader, Status, encode_append_batch,
+};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running agent: killed when dropped.
+pub struct Agent {
+    child: Child,
+    lines: Receiver<String>,
+    /// Every line of its log so far.
+    pub log: Vec<String>,
+}
+
+impl Agent {
+    /// Starts `levada agent -f config` in `dir`, with more arguments behind.
+    pub fn start(dir: &Path, config: &Path, more: &[&str]) -> Agent {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_levada"))
+            .args(["agent", "-f"])
+            .arg(config)
+            .args(more)
+            .current_dir(dir)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Agent { child, lines, log: Vec::new() }
+    }
+
+    /// Waits for a line that holds `text`.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with '{text}' in the agent's log:\n{}", self.log.join("\n"));
+            };
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// The address that the first source listens on.
+    pub fn address(&mut self) -> SocketAddr {
+        let line = self.wait_for("listening on ");
+        let (_, rest) = line.split_once("listening on ").unwrap();
+        let text = rest.split_whitespace().next().unwrap().trim_end_matches([',', ';']);
+        text.parse().unwrap_or_else(|_| panic!("no address in '{line}'"))
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end. Returns the exit status and the whole log.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the agent did not stop:\n{}", self.log.join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(1)) {
+            self.log.push(line);
+        }
+        (status, self.log.join("\n"))
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // gone already: all the better
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection to an Avro source that waits for each answer.
+pub struct Producer {
+    socket: TcpStream,
+    session: ClientSession,
+    frames: FrameReader,
+    serial: i32,
+}
+
+impl Producer {
+    /// Connects; again and again within a few seconds, for a source that is just starting.
+    pub fn connect(address: SocketAddr) -> std::io::Result<Producer> {
+        let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let limits = FrameLimits::of_frame_bytes(1 << 20);
+        let (session, frames) = (ClientSession::default(), FrameReader::new(limits));
+        Ok(Producer { socket, session, frames, serial: 0 })
+    }
+
+    /// Sends a batch and waits for its status.
+    pub fn append(&mut self, events: &[Event]) -> std::io::Result<Status> {
+        let parameters = encode_append_batch(events);
+        loop {
+            self.serial += 1;
+            let mut out = Vec::new();
+            self.session.request(self.serial, &parameters, &mut out);
+            self.socket.write_all(&out)?;
+            let mut frame = self.frame()?;
+            assert_eq!(frame.serial, self.serial);
+            match self.session.answer(&mut frame).map_err(std::io::Error::other)? {
+                Answer::Status(status) => return Ok(status),
+                Answer::Error(text) => return Err(std::io::Error::other(text)),
+                Answer::Again => {}
+            }
+        }
+    }
+
+    fn frame(&mut self) -> std::io::Result<levada::rpc::avro::Frame> {
+        loop {
+            if let Some(frame) = self.frames.next_frame().map_err(std::io::Error::other)? {
+                return Ok(frame);
+            }
+            let mut buffer = [0; 4096];
+            let read = self.socket.read(&mut buffer)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let input: &mut BytesMut = self.frames.input();
+            input.extend_from_slice(&buffer[..read]);
+        }
+    }
+}
+
+/// Runs `walctl` and returns its exit code and standard output.
+pub fn walctl(args: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_walctl")).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() != Some(101), "walctl panicked: {errors}");
+    (output.status.code().unwrap_or(-1), text)
+}
+
+/// Every line of every file below `dir`.
+pub fn lines_below(dir: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            lines.extend(lines_below(&path));
+        } else {
+            let text = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            // a line without its end was being written when the process was killed
+            lines.extend(
+                text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')).map(str::to_owned),
+            );
+        }
+    }
+    lines
+}
