@@ -21,4 +21,5 @@ pub mod ingest;
 pub mod source;
 // 5: the process, and the look inside
 pub mod agent;
+pub mod client;
 pub mod inspect;

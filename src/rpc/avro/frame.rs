@@ -230,7 +230,8 @@ mod tests {
             }
             seen == expected && reader.input().is_empty()
         }
-        quickcheck::quickcheck(property as fn(Vec<(i32, Vec<Vec<u8>>)>, Vec<u8>) -> bool);
+        let property = property as fn(Vec<(i32, Vec<Vec<u8>>)>, Vec<u8>) -> bool;
+        quickcheck::QuickCheck::new().tests(20).quickcheck(property);
     }
 
     #[test]
