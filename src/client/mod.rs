@@ -2,8 +2,8 @@
 //! Flume's does; and [`AvroClient`], the connection under it.
 //!
 //! Other than Flume's: a batch that was answered `FAILED`, or whose connection broke, is sent again
-//! (so events may come twice, and none is left out), bodies keep their bytes even where they are not
-//! UTF-8, and the exit code is not 0 if anything was left unsent.
+//! (so events may come twice, and none is left out), bodies keep their bytes even where they are
+//! not UTF-8, and the exit code is not 0 if anything was left unsent.
 
 mod connection;
 mod input;

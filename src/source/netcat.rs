@@ -1,9 +1,9 @@
 //! Source `netcat`: each line is an event, each event is answered with `OK`.
 //!
 //! As Flume's: a line may have `max-line-length` characters, its newline included (UTF-16 units, as
-//! Java counts); a longer one is answered with an error and the connection is closed. Only `\n` ends
-//! a line, a `\r` stays in the body. What follows the last newline of a connection is no event.
-//! Lines that have arrived together share a transaction; each still gets its own answer.
+//! Java counts); a longer one is answered with an error and the connection is closed. Only `\n`
+//! ends a line, a `\r` stays in the body. What follows the last newline of a connection is no
+//! event. Lines that have arrived together share a transaction; each still gets its own answer.
 
 use super::complaint::{Complaints, Refusals};
 use super::serve::{listen, serve};

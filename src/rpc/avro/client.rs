@@ -45,7 +45,8 @@ impl ClientSession {
         matches!(self.state, State::Open)
     }
 
-    /// Appends the frame of an `appendBatch` to `out`; `parameters` come of [`encode_append_batch`].
+    /// Appends the frame of an `appendBatch` to `out`; `parameters` come of
+    /// [`encode_append_batch`].
     pub fn append_batch(&self, serial: i32, parameters: &[u8], out: &mut Vec<u8>) {
         self.request(serial, "appendBatch", parameters, out);
     }

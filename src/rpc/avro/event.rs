@@ -1,14 +1,14 @@
 //! `AvroFlumeEvent` {headers: map of string, body: bytes}: the hot path of every Avro source.
 //!
-//! Decoded directly, without a tree of values between the frame and the log: headers are borrowed as
-//! `&str` into one reused list, the body is a slice of the frame. Measured by `cargo bench --bench
-//! avro_decode` (1000 events of 512 bytes, 2 headers, into the log's buffer): 54 ns an event, where
-//! apache-avro's generic values take 335 ns.
+//! Decoded directly, without a tree of values between the frame and the log: headers are borrowed
+//! as `&str` into one reused list, the body is a slice of the frame. Measured by `cargo bench
+//! --bench avro_decode` (1000 events of 512 bytes, 2 headers, into the log's buffer): 54 ns an
+//! event, where apache-avro's generic values take 335 ns.
 //!
 //! Flume's client writes buffers of 8 KiB, so one event in fifteen crosses a border. Only those are
 //! copied before they are read; without any border an event takes 45 ns. (Moving a frame's buffers
-//! together first took 50 ns in the bench, where all lies in the cache, but copies every body twice;
-//! frames of small buffers are read so.)
+//! together first took 50 ns in the bench, where all lies in the cache, but copies every body
+//! twice; frames of small buffers are read so.)
 
 use super::reader::{DecodeError, Flaw, Reader};
 use super::{put_bytes, put_long};

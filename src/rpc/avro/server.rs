@@ -10,9 +10,9 @@
 //! | other | yes | known | `BOTH` | yes |
 //! | other | yes | other | `CLIENT`, our text and hash | yes |
 //!
-//! *Known* are our own hash and that of Flume 1.11.0: a client of 1.11 is answered in one round trip
-//! and never has to resolve our text. A client whose text has other bytes than ours stays connected,
-//! and each of its calls is answered with an error that says what differs.
+//! *Known* are our own hash and that of Flume 1.11.0: a client of 1.11 is answered in one round
+//! trip and never has to resolve our text. A client whose text has other bytes than ours stays
+//! connected, and each of its calls is answered with an error that says what differs.
 
 use super::protocol::{PROTOCOL, agree, is_known, protocol_hash};
 use super::reader::{DecodeError, Reader};

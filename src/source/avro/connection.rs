@@ -1,8 +1,9 @@
 //! One connection of the Avro source: bytes to requests, requests to puts, puts to replies.
 //!
-//! Reading goes on while puts are under way ([`Pipeline`] says how far and in which order). When the
-//! source stops, or the peer has sent its last byte, the puts under way are finished and answered.
-//! A request is dropped only where its peer gets no answer: the connection broke, or was cut.
+//! Reading goes on while puts are under way ([`Pipeline`] says how far and in which order). When
+//! the source stops, or the peer has sent its last byte, the puts under way are finished and
+//! answered. A request is dropped only where its peer gets no answer: the connection broke, or was
+//! cut.
 
 use super::Shared;
 use super::pipeline::{Outcome, Pipeline};

@@ -2,7 +2,7 @@
 //!
 //! A call is answered `OK` when its events are as durable as the channels promise, `FAILED` when a
 //! channel did not take them (the client sends again). Each connection is a task of its own
-//! ([`connection`]); what one peer sends never disturbs another.
+//! (`connection.rs`); what one peer sends never disturbs another.
 
 mod connection;
 mod pipeline;

@@ -4,8 +4,8 @@
 //! hands its batch to the first channel. After that only the oldest is polled, and so the order
 //! holds in the second and every further channel too, where a put goes when the one before has
 //! taken it. Replies therefore come in the order of requests, which any client accepts; nothing is
-//! lost by it, for a channel completes its puts in order. (A task per put would be simpler and would
-//! keep no order; `FuturesOrdered` polls them in the order of their wake-ups.)
+//! lost by it, for a channel completes its puts in order. (A task per put would be simpler and
+//! would keep no order; `FuturesOrdered` polls them in the order of their wake-ups.)
 
 use crate::channel::PutError;
 use crate::rpc::avro::{Reply, Status};
