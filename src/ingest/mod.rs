@@ -34,6 +34,11 @@ impl Ingest {
         PutBatch { builder: BatchBuilder::new() }
     }
 
+    /// An empty batch with room for `record_bytes`, so that it need not grow on the way.
+    pub fn batch_with_capacity(&self, record_bytes: usize) -> PutBatch {
+        PutBatch { builder: BatchBuilder::with_capacity(record_bytes) }
+    }
+
     /// Puts the batch into every channel; returns when it is as durable as each promises.
     /// An empty batch is done at once.
     ///

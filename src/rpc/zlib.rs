@@ -11,7 +11,9 @@ const STEP_BYTES: usize = 64 << 10;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ZlibError {
     /// The bytes are no zlib stream.
-    #[error("compressed byte {position} is no zlib stream (is the peer's compression-type deflate?)")]
+    #[error(
+        "compressed byte {position} is no zlib stream (is the peer's compression-type deflate?)"
+    )]
     Corrupt {
         /// Compressed bytes read so far.
         position: u64,
@@ -56,8 +58,7 @@ impl Inflater {
             }
             let (at, read, written) = (out.len(), self.zlib.total_in(), self.zlib.total_out());
             out.resize(at + STEP_BYTES, 0);
-            let result =
-                self.zlib.decompress(&self.input, &mut out[at..], FlushDecompress::None);
+            let result = self.zlib.decompress(&self.input, &mut out[at..], FlushDecompress::None);
             let read = (self.zlib.total_in() - read) as usize;
             let written = (self.zlib.total_out() - written) as usize;
             out.truncate(at + written);
@@ -128,19 +129,21 @@ mod tests {
                 seen == *piece
             })
         }
-        quickcheck::quickcheck(property as fn(Vec<Vec<u8>>, u8) -> bool);
+        quickcheck::QuickCheck::new()
+            .tests(20)
+            .quickcheck(property as fn(Vec<Vec<u8>>, u8) -> bool);
     }
 
     #[test]
     fn inflater_stops_at_its_room_when_little_gives_much() {
         let (mut wire, mut out) = (Vec::new(), BytesMut::new());
-        Deflater::new(9).deflate(&vec![0; 64 << 20], &mut wire);
-        assert!(wire.len() < 100_000);
+        Deflater::new(9).deflate(&vec![0; 8 << 20], &mut wire);
+        assert!(wire.len() < 20_000);
         let mut inflater = Inflater::default();
         inflater.input().extend_from_slice(&wire);
         assert!(inflater.inflate(&mut out, 1000).unwrap());
         assert!(out.len() <= 1000 + STEP_BYTES);
-        assert_eq!(out.len() + inflate_all(&mut inflater, 1 << 20).unwrap().len(), 64 << 20);
+        assert_eq!(out.len() + inflate_all(&mut inflater, 1 << 20).unwrap().len(), 8 << 20);
     }
 
     #[test]

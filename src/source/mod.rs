@@ -5,6 +5,12 @@ use crate::ingest::Ingest;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+pub mod avro;
+mod complaint;
+pub mod netcat;
+pub mod seq;
+mod serve;
+
 /// An intake of events, driven by one task.
 #[async_trait]
 pub trait Source: Send {

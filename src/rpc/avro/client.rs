@@ -29,6 +29,8 @@ enum State {
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
+    /// The session stands: the answer to a ping.
+    Open,
     /// The call was run.
     Status(Status),
     /// The call was not run, and the server says why.
@@ -43,8 +45,18 @@ impl ClientSession {
         matches!(self.state, State::Open)
     }
 
-    /// Appends the frame of an `appendBatch` to `out`; `parameters` come of [`encode_events`].
-    pub fn request(&self, serial: i32, parameters: &[u8], out: &mut Vec<u8>) {
+    /// Appends the frame of an `appendBatch` to `out`; `parameters` come of
+    /// [`encode_append_batch`].
+    pub fn append_batch(&self, serial: i32, parameters: &[u8], out: &mut Vec<u8>) {
+        self.request(serial, "appendBatch", parameters, out);
+    }
+
+    /// Appends the frame of a ping to `out`: nothing but the handshake.
+    pub fn ping(&self, serial: i32, out: &mut Vec<u8>) {
+        self.request(serial, "", &[], out);
+    }
+
+    fn request(&self, serial: i32, message: &str, parameters: &[u8], out: &mut Vec<u8>) {
         let mut head = Vec::with_capacity(64);
         match self.state {
             State::New => put_handshake(FLUME_1_11_HASH, None, FLUME_1_11_HASH, &mut head),
@@ -54,7 +66,7 @@ impl ClientSession {
             State::Open => {}
         }
         put_long(0, &mut head);
-        put_bytes(b"appendBatch", &mut head);
+        put_bytes(message.as_bytes(), &mut head);
         write_frame(serial, &[&head, parameters], out);
     }
 
@@ -67,11 +79,15 @@ impl ClientSession {
         if !self.is_open() && !self.handshake(&mut reader)? {
             return Ok(Answer::Again);
         }
+        if reader.remaining() == 0 {
+            return Ok(Answer::Open);
+        }
         reader.skip_map()?;
         match reader.byte()? {
             0 => {
                 let word = reader.long()?;
-                let status = Status::of_index(word).ok_or_else(|| reader.error(Flaw::Word(word)))?;
+                let status =
+                    Status::of_index(word).ok_or_else(|| reader.error(Flaw::Word(word)))?;
                 Ok(Answer::Status(status))
             }
             _ => match reader.long()? {

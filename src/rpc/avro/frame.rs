@@ -30,16 +30,20 @@ impl FrameLimits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
     /// A negative number or more buffers than the limit.
-    #[error("a frame claims {count} buffers, the limit is {limit}: this is no Avro RPC{}", hint(*.count))]
+    #[error("a frame claims {count} buffers, the limit is {limit}: {}", guess(*.serial))]
     BufferCount {
+        /// What stands in front.
+        serial: i32,
         /// What the frame says.
         count: i32,
         /// What it may have.
         limit: usize,
     },
     /// A negative length.
-    #[error("a frame claims a buffer of {length} bytes: this is no Avro RPC")]
+    #[error("a frame claims a buffer of {length} bytes: {}", guess(*.serial))]
     BufferLength {
+        /// What stands in front.
+        serial: i32,
         /// What the frame says.
         length: i32,
     },
@@ -53,11 +57,15 @@ pub enum FrameError {
     },
 }
 
-/// A zlib stream starts with 0x78; it stands in the serial, and what follows looks like a count.
-fn hint(count: i32) -> &'static str {
-    match count {
-        0.. => "",
-        _ => " (or a compressed peer at a source without compression-type = deflate)",
+/// What the peer may speak instead, by the first bytes of the stream.
+fn guess(serial: i32) -> &'static str {
+    match serial.to_be_bytes() {
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => {
+            "a zlib stream (the peer has compression-type = deflate, this source has not)"
+        }
+        [0x16, 0x03, ..] => "TLS (the peer has ssl = true, this source has not)",
+        first if first.iter().all(|byte| matches!(byte, b' '..=b'~')) => "text, no Avro RPC",
+        _ => "this is no Avro RPC",
     }
 }
 
@@ -143,7 +151,7 @@ impl FrameReader {
                 let buffers_left = u32::try_from(count)
                     .ok()
                     .filter(|count| *count as usize <= limit)
-                    .ok_or(FrameError::BufferCount { count, limit })?;
+                    .ok_or(FrameError::BufferCount { serial, count, limit })?;
                 self.at = 8;
                 Head { serial, buffers_left }
             }
@@ -160,7 +168,8 @@ impl FrameReader {
             let Some(mut length) = self.input.get(self.at..self.at + 4) else { break };
             let length = length.get_i32();
             let Ok(len) = usize::try_from(length) else {
-                return Err(FrameError::BufferLength { length });
+                let serial = head.serial;
+                return Err(FrameError::BufferLength { serial, length });
             };
             let start = self.at + 4;
             let (bytes, limit) = (start + len, self.limits.frame_bytes);
@@ -230,7 +239,8 @@ mod tests {
             }
             seen == expected && reader.input().is_empty()
         }
-        quickcheck::quickcheck(property as fn(Vec<(i32, Vec<Vec<u8>>)>, Vec<u8>) -> bool);
+        let property = property as fn(Vec<(i32, Vec<Vec<u8>>)>, Vec<u8>) -> bool;
+        quickcheck::QuickCheck::new().tests(20).quickcheck(property);
     }
 
     #[test]
@@ -256,16 +266,29 @@ mod tests {
 
     #[test]
     fn lies_are_refused_before_their_bytes_arrive() {
-        assert_eq!(
-            refused(b"GET / HTTP/1.1\r\n"),
-            FrameError::BufferCount { count: i32::from_be_bytes(*b"/ HT"), limit: 100 }
-        );
-        let negative = [0, 0, 0, 1, 255, 255, 255, 255];
-        assert_eq!(refused(&negative), FrameError::BufferCount { count: -1, limit: 100 });
+        let count = |count: [u8; 4], limit| {
+            let count = i32::from_be_bytes(count);
+            FrameError::BufferCount { serial: 1, count, limit }
+        };
+        assert_eq!(refused(&[0, 0, 0, 1, 255, 255, 255, 255]), count([255; 4], 100));
+        assert_eq!(refused(&[0, 0, 0, 1, 0, 0, 0, 101]), count([0, 0, 0, 101], 100));
         let negative = [0, 0, 0, 1, 0, 0, 0, 1, 255, 255, 255, 254];
-        assert_eq!(refused(&negative), FrameError::BufferLength { length: -2 });
+        assert_eq!(refused(&negative), FrameError::BufferLength { serial: 1, length: -2 });
         let long = [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 255, 245];
         assert_eq!(refused(&long), FrameError::TooLong { bytes: 65537, limit: 65536 });
+    }
+
+    #[test]
+    fn another_protocol_is_named() {
+        let check = |bytes: &[u8], expected: &str| {
+            let error = refused(bytes).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(b"GET / HTTP/1.1\r\n", "text, no Avro RPC");
+        check(&[0x78, 0x9c, 0x62, 0x60, 0x60, 0x60, 0x60, 0x02], "compression-type");
+        check(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 3, 3, 0], "TLS");
+        let negative = [0x16, 0x03, 0x01, 0x02, 0, 0, 0, 1, 0xfc, 3, 3, 0];
+        check(&negative, "TLS");
     }
 
     #[test]

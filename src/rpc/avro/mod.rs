@@ -6,9 +6,9 @@
 //! reply     := handshake response (to each handshake)       | metadata | error flag   | result
 //! ```
 //! The concatenated buffers of a frame are one message; their borders carry no meaning. A reply has
-//! the serial of its request. [`FrameReader`] cuts the byte stream, [`ServerSession`] reads requests,
-//! [`decode_events`] walks their events, [`Reply`] writes the answers; [`ClientSession`] is the other
-//! side.
+//! the serial of its request. [`FrameReader`] cuts the byte stream, [`ServerSession`] reads
+//! requests, [`decode_events`] walks their events, [`Reply`] writes the answers; [`ClientSession`]
+//! is the other side.
 
 mod client;
 mod event;

@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     /// The next `count` bytes, or all that there are, appended to `out`; they are not consumed.
     pub(super) fn peek(&self, count: usize, out: &mut Vec<u8>) {
         let mut wanted = count;
-        for chunk in std::iter::once(self.chunk).chain(self.rest.clone()) {
+        for chunk in std::iter::once(&self.chunk).chain(self.rest.as_slice()) {
             let part = wanted.min(chunk.len());
             out.extend_from_slice(&chunk[..part]);
             wanted -= part;

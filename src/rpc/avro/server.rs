@@ -10,9 +10,9 @@
 //! | other | yes | known | `BOTH` | yes |
 //! | other | yes | other | `CLIENT`, our text and hash | yes |
 //!
-//! *Known* are our own hash and that of Flume 1.11.0: a client of 1.11 is answered in one round trip
-//! and never has to resolve our text. A client whose text has other bytes than ours stays connected,
-//! and each of its calls is answered with an error that says what differs.
+//! *Known* are our own hash and that of Flume 1.11.0: a client of 1.11 is answered in one round
+//! trip and never has to resolve our text. A client whose text has other bytes than ours stays
+//! connected, and each of its calls is answered with an error that says what differs.
 
 use super::protocol::{PROTOCOL, agree, is_known, protocol_hash};
 use super::reader::{DecodeError, Reader};
@@ -235,7 +235,7 @@ mod tests {
         let mut session = ClientSession::default();
         for index in 0..2 {
             let mut wire = Vec::new();
-            session.request(index as i32 + 1, &encode_append_batch(&batch(index)), &mut wire);
+            session.append_batch(index as i32 + 1, &encode_append_batch(&batch(index)), &mut wire);
             assert_eq!(wire, hex(&[HEADS[index], BATCHES[index]].concat()));
             let answer = session.answer(&mut frame(&hex(REPLIES[index]))).unwrap();
             assert_eq!(answer, Answer::Status(Status::Ok));
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(client.answer(&mut frame(&answer)), Ok(Answer::Again));
         assert!(!client.is_open());
         let mut wire = Vec::new();
-        client.request(2, &encode_append_batch(&[]), &mut wire);
+        client.append_batch(2, &encode_append_batch(&[]), &mut wire);
         let (word, text, call) = shake(&mut ServerSession::default(), frame(&wire));
         assert_eq!((word, text, call.as_str()), (0, false, "AppendBatch"));
         // a server that still asks is not asked for ever
