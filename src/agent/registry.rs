@@ -1,13 +1,29 @@
 //! The one table of components. Each is declared beside its code; here they only meet.
 
 use crate::channel::keys;
-use crate::config::{Component, Problem, SinkPlan, SourcePlan};
-use crate::sink::{Sink, SinkEnv};
-use crate::source::Source;
+use crate::config::{Component, Problem, Settings, SinkPlan, SourcePlan};
+use crate::sink::{Sink, SinkEnv, scaffold};
+use crate::source::{Source, avro, netcat, seq};
+
+type BuildSource = fn(&Settings) -> Result<Box<dyn Source>, Problem>;
+type BuildSink = fn(&Settings, &SinkEnv) -> Result<Box<dyn Sink>, Problem>;
+
+static SOURCES: [(&Component, BuildSource); 3] = [
+    (&avro::COMPONENT, avro::build),
+    (&netcat::COMPONENT, netcat::build),
+    (&seq::COMPONENT, seq::build),
+];
+
+static CHANNELS: [&Component; 2] = [&keys::MEMORY, &keys::FILE];
+
+static SINKS: [(&Component, BuildSink); 2] =
+    [(&scaffold::NULL, scaffold::null), (&scaffold::FR, scaffold::fr)];
 
 /// Every component there is, by role: sources, channels, sinks.
 pub fn components() -> Vec<&'static Component> {
-    vec![&keys::MEMORY, &keys::FILE]
+    let sources = SOURCES.iter().map(|(component, _)| *component);
+    let sinks = SINKS.iter().map(|(component, _)| *component);
+    sources.chain(CHANNELS).chain(sinks).collect()
 }
 
 /// Builds a source; opens nothing.
@@ -15,15 +31,19 @@ pub fn components() -> Vec<&'static Component> {
 /// # Errors
 /// A key's value can't be.
 pub fn build_source(plan: &SourcePlan) -> Result<Box<dyn Source>, Problem> {
-    Err(plan.settings.problem("type", "not in this build"))
+    let of_type = SOURCES.iter().find(|(component, _)| component.alias == plan.component.alias);
+    let (_, build) = of_type.expect("a plan names components of this table");
+    build(&plan.settings)
 }
 
 /// Builds a sink; opens nothing.
 ///
 /// # Errors
 /// A key's value can't be.
-pub fn build_sink(plan: &SinkPlan, _env: &SinkEnv) -> Result<Box<dyn Sink>, Problem> {
-    Err(plan.settings.problem("type", "not in this build"))
+pub fn build_sink(plan: &SinkPlan, env: &SinkEnv) -> Result<Box<dyn Sink>, Problem> {
+    let of_type = SINKS.iter().find(|(component, _)| component.alias == plan.component.alias);
+    let (_, build) = of_type.expect("a plan names components of this table");
+    build(&plan.settings, env)
 }
 
 #[cfg(test)]

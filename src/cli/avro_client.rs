@@ -1,6 +1,9 @@
-//! `levada avro-client`: Flume's flags, checked and sorted.
+//! `levada avro-client`: the client's own flags, and those that Flume's script takes and nothing
+//! here needs.
 
-use super::{FAILURE, UsageError, say};
+use super::{FAILURE, UsageError, print, say};
+use crate::agent::logging::{self, LogFormat};
+use crate::client::{self, AvroClientOptions, Summary};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,24 +11,8 @@ use std::process::ExitCode;
 /// The flags as they are written.
 #[derive(Args, Clone, Debug)]
 pub(super) struct AvroClientFlags {
-    /// Host of the Avro source
-    #[arg(short = 'H', long, requires = "port")]
-    host: Option<String>,
-    /// Port of the Avro source
-    #[arg(short = 'p', long, requires = "host")]
-    port: Option<u16>,
-    /// Properties of the RPC client, instead of host and port
-    #[arg(short = 'P', long = "rpcProps", value_name = "FILE", conflicts_with = "host")]
-    rpc_props: Option<PathBuf>,
-    /// File to send, one event a line; without it and --dirname, standard input
-    #[arg(short = 'F', long, value_name = "FILE")]
-    filename: Option<PathBuf>,
-    /// Directory to send; each file is renamed to FILE.COMPLETED when it is done
-    #[arg(long, value_name = "DIR", conflicts_with = "filename")]
-    dirname: Option<PathBuf>,
-    /// Properties file: the headers of every event
-    #[arg(short = 'R', long = "headerFile", value_name = "FILE")]
-    header_file: Option<PathBuf>,
+    #[command(flatten)]
+    options: AvroClientOptions,
     /// Accepted as Flume's script does; nothing here needs it
     #[arg(short = 'c', long = "conf", value_name = "DIR", hide = true)]
     conf_dir: Option<PathBuf>,
@@ -37,60 +24,41 @@ pub(super) struct AvroClientFlags {
     java: Vec<String>,
 }
 
-/// What to send, and where to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AvroClientArgs {
-    /// The source that takes the events.
-    pub target: Target,
-    /// Where the events come from.
-    pub input: Input,
-    /// A properties file whose pairs are the headers of every event.
-    pub header_file: Option<PathBuf>,
-}
-
-/// The source that takes the events.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// `-H`, `-p`
-    Address {
-        /// Name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-    /// `-P`: a properties file of the RPC client.
-    RpcProps(PathBuf),
-}
-
-/// Where the events come from: one a line.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Input {
-    /// Standard input, to its end.
-    Stdin,
-    /// `-F`
-    File(PathBuf),
-    /// `--dirname`: every file, renamed when done.
-    Dir(PathBuf),
-}
-
 impl AvroClientFlags {
-    pub(super) fn validate(self) -> Result<AvroClientArgs, UsageError> {
-        let target = match (self.host, self.port, self.rpc_props) {
-            (Some(host), Some(port), _) => Target::Address { host, port },
-            (_, _, Some(file)) => Target::RpcProps(file),
-            _ => return Err(UsageError("no target: give -H HOST -p PORT, or -P FILE".to_owned())),
-        };
-        let input = match (self.filename, self.dirname) {
-            (Some(file), _) => Input::File(file),
-            (_, Some(dir)) => Input::Dir(dir),
-            _ => Input::Stdin,
-        };
-        Ok(AvroClientArgs { target, input, header_file: self.header_file })
+    /// What clap can't say.
+    pub(super) fn validate(self) -> Result<AvroClientOptions, UsageError> {
+        if self.options.host.is_none() && self.options.rpc_props.is_none() {
+            let message = "no target: give -H HOST -p PORT, or -P FILE".to_owned();
+            return Err(UsageError(message));
+        }
+        Ok(self.options)
     }
 }
 
-/// SEAM: the one place where the client is called.
-pub(super) fn avro_client(_args: AvroClientArgs) -> ExitCode {
-    say("error: avro-client is not wired in this build\n");
-    FAILURE.into()
+/// Sends to the end. Unlike Flume's client, a failure shows in the exit code.
+pub(super) fn avro_client(options: AvroClientOptions) -> ExitCode {
+    logging::init(None, LogFormat::Text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let sent = match runtime {
+        Ok(runtime) => {
+            let sent = runtime.block_on(client::run(options));
+            // a terminal that is still being read from must not keep the process
+            runtime.shutdown_background();
+            sent.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("start the runtime: {error}")),
+    };
+    match sent {
+        Ok(summary) => {
+            let Summary { events, batches, retries } = summary;
+            print(&format!(
+                "{events} events in {batches} batches acknowledged, {retries} sent again\n"
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("error: {error}\n"));
+            FAILURE.into()
+        }
+    }
 }

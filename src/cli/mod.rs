@@ -12,7 +12,6 @@ mod keys;
 mod version;
 
 pub use agent::{AgentArgs, agent};
-pub use avro_client::{AvroClientArgs, Input, Target};
 pub use config::ConfigArgs;
 
 use args::{Cli, Command, flume_style};

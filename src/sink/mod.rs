@@ -103,3 +103,6 @@ impl From<std::io::Error> for SinkError {
         SinkError(error.to_string())
     }
 }
+
+#[allow(missing_docs)]
+pub mod scaffold;

@@ -2,13 +2,11 @@
 //! of what was acknowledged.
 #![allow(dead_code, clippy::unwrap_used)] // each test uses a part; a failed step is a panic
 
-use bytes::BytesMut;
+use levada::client::{AvroClient, ClientError, Compression};
 use levada::event::Event;
-use levada::rpc::avro::{
-    Answer, ClientSession, FrameLimits, FrameReader, Status, encode_append_batch,
-};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use levada::rpc::avro::Status;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -113,54 +111,22 @@ impl Drop for Agent {
 
 /// A connection to an Avro source that waits for each answer.
 pub struct Producer {
-    socket: TcpStream,
-    session: ClientSession,
-    frames: FrameReader,
-    serial: i32,
+    runtime: tokio::runtime::Runtime,
+    client: AvroClient,
 }
 
 impl Producer {
-    /// Connects; again and again within a few seconds, for a source that is just starting.
-    pub fn connect(address: SocketAddr) -> std::io::Result<Producer> {
-        let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let limits = FrameLimits::of_frame_bytes(1 << 20);
-        let (session, frames) = (ClientSession::default(), FrameReader::new(limits));
-        Ok(Producer { socket, session, frames, serial: 0 })
+    /// Connects.
+    pub fn connect(address: SocketAddr) -> Result<Producer, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let address = address.to_string();
+        let client = runtime.block_on(AvroClient::connect(&address, Compression::None))?;
+        Ok(Producer { runtime, client })
     }
 
     /// Sends a batch and waits for its status.
-    pub fn append(&mut self, events: &[Event]) -> std::io::Result<Status> {
-        let parameters = encode_append_batch(events);
-        loop {
-            self.serial += 1;
-            let mut out = Vec::new();
-            self.session.request(self.serial, &parameters, &mut out);
-            self.socket.write_all(&out)?;
-            let mut frame = self.frame()?;
-            assert_eq!(frame.serial, self.serial);
-            match self.session.answer(&mut frame).map_err(std::io::Error::other)? {
-                Answer::Status(status) => return Ok(status),
-                Answer::Error(text) => return Err(std::io::Error::other(text)),
-                Answer::Again => {}
-            }
-        }
-    }
-
-    fn frame(&mut self) -> std::io::Result<levada::rpc::avro::Frame> {
-        loop {
-            if let Some(frame) = self.frames.next_frame().map_err(std::io::Error::other)? {
-                return Ok(frame);
-            }
-            let mut buffer = [0; 4096];
-            let read = self.socket.read(&mut buffer)?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            let input: &mut BytesMut = self.frames.input();
-            input.extend_from_slice(&buffer[..read]);
-        }
+    pub fn append(&mut self, events: &[Event]) -> Result<Status, ClientError> {
+        self.runtime.block_on(self.client.append_batch(events))
     }
 }
 
