@@ -94,9 +94,10 @@ impl Reader {
         while out.next < out.end && out.left > 0 {
             let Some((segment, following)) = self.find(out.next) else {
                 // nothing at or below it: the first segment starts later
-                let first = self.first_offset().unwrap_or(out.end).min(out.end);
-                out.miss(first, MissingReason::Reclaimed);
-                if first == out.end {
+                let (reclaimed, first) = self.start().unwrap_or((Offset(0), out.end));
+                out.miss(reclaimed.min(out.end), MissingReason::Reclaimed);
+                out.miss(first.min(out.end), MissingReason::Gap);
+                if first >= out.end {
                     break;
                 }
                 continue;
@@ -154,9 +155,11 @@ impl Reader {
         Ok(visible_tail)
     }
 
-    fn first_offset(&self) -> Option<Offset> {
+    /// Where the reclaimed segments ended, and where the first one that is kept starts.
+    fn start(&self) -> Option<(Offset, Offset)> {
         let segments = self.writer.segments.read().expect("no holder panics");
-        segments.front().map(|segment| Offset(segment.header.base_offset))
+        let first = &segments.front()?.header;
+        Some((Offset(first.prev_end_offset), Offset(first.base_offset)))
     }
 
     /// The last segment that starts at or below `offset`, and where the one behind it starts.
