@@ -141,15 +141,11 @@ impl Journal {
         storage.create_dir(CURSOR_DIR).map_err(io())?;
         let mut found = JournalFound::default();
         let mut newest_in = 1;
-        let mut created = false;
         let mut files = Vec::with_capacity(2);
         for (i, name) in FILES.into_iter().enumerate() {
             let file = match storage.open(name, true) {
                 Ok(file) if file.len().map_err(io())? == FILE_LEN => file,
-                _ => {
-                    created = true;
-                    storage.create(name, FILE_LEN).map_err(io())?
-                }
+                _ => storage.create(name, FILE_LEN).map_err(io())?,
             };
             // what a killed process left in the page cache becomes durable before it counts
             file.sync().map_err(io())?;
@@ -160,9 +156,8 @@ impl Journal {
             }
             files.push(file);
         }
-        if created {
-            storage.sync_dir(CURSOR_DIR).map_err(io())?;
-        }
+        // also if they were there: their maker may have been killed before it synced the names
+        storage.sync_dir(CURSOR_DIR).map_err(io())?;
         let journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
             seed: seed(log_uuid),

@@ -281,13 +281,20 @@ impl Log {
         self.lock_journal().sync()
     }
 
-    /// Gives the sealed segments wholly below `released` back. The caller has made cursors durable
-    /// that are at or above `released`. Returns how many segments.
+    /// Gives the sealed segments wholly below `released` back, but never the last one that is
+    /// durable. The caller has made cursors durable that are at or above `released`. Returns how
+    /// many segments.
     pub fn reclaim(&self, released: Offset) -> usize {
         let mut segments = self.writer.segments.write().expect("no holder panics");
+        // one goes only when its successor is durable: the last one says where the log goes on
+        let durable_lsn = self.tails().durable_lsn;
         let done = segments
             .iter()
-            .take_while(|s| s.end().is_some_and(|end| end.offset <= released.0))
+            .zip(segments.iter().skip(1))
+            .take_while(|(segment, next)| {
+                let released = segment.end().is_some_and(|end| end.offset <= released.0);
+                released && next.header.base_lsn < durable_lsn
+            })
             .count();
         let retired: Vec<_> = segments.drain(..done).collect();
         drop(segments);

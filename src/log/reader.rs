@@ -94,9 +94,10 @@ impl Reader {
         while out.next < out.end && out.left > 0 {
             let Some((segment, following)) = self.find(out.next) else {
                 // nothing at or below it: the first segment starts later
-                let first = self.first_offset().min(out.end);
-                out.miss(first, MissingReason::Reclaimed);
-                if first == out.end {
+                let (reclaimed, first) = self.start().unwrap_or((Offset(0), out.end));
+                out.miss(reclaimed.min(out.end), MissingReason::Reclaimed);
+                out.miss(first.min(out.end), MissingReason::Gap);
+                if first >= out.end {
                     break;
                 }
                 continue;
@@ -159,6 +160,13 @@ impl Reader {
         let tail = self.visible_tail(); // before the list: an event that comes between is not skipped
         let segments = self.writer.segments.read().expect("no holder panics");
         segments.front().map_or(tail, |segment| Offset(segment.header.base_offset))
+    }
+
+    /// Where the reclaimed segments ended, and where the first one that is kept starts.
+    fn start(&self) -> Option<(Offset, Offset)> {
+        let segments = self.writer.segments.read().expect("no holder panics");
+        let first = &segments.front()?.header;
+        Some((Offset(first.prev_end_offset), Offset(first.base_offset)))
     }
 
     /// The last segment that starts at or below `offset`, and where the one behind it starts.

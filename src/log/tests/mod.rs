@@ -1,12 +1,15 @@
 //! The engine's tests, by question.
 
 mod basic;
+mod crash;
 mod format;
 mod model;
 mod recovery;
+mod sim;
 
 use super::*;
 use crate::offset::OffsetRange;
+use byteorder::{ByteOrder, LE};
 use tempfile::TempDir;
 
 /// Segments of 64 KiB, so that rolls happen in every test.
