@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["channel", "sink"],
     &["dispatch", "ingest"],
     &["source", "client"],
-    &["agent", "inspect"],
+    &["agent", "bench", "inspect"],
     &["cli"],
     &["bin"],
 ];
