@@ -9,6 +9,8 @@
 
 use crate::offset::{Offset, OffsetRange};
 use bytes::Bytes;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// An event of its own: headers in their order of arrival, and the body.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -87,10 +89,15 @@ impl<'a> EventRef<'a> {
     /// The headers as Flume's map has them: each name once, where it came first, with its last value.
     pub fn header_map(&self) -> Vec<(&'a str, &'a str)> {
         let mut map: Vec<(&str, &str)> = Vec::new();
+        // an event may have very many headers: each is found in one step
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (name, value) in self.headers() {
-            match map.iter_mut().find(|(known, _)| *known == name) {
-                Some(entry) => entry.1 = value,
-                None => map.push((name, value)),
+            match places.entry(name) {
+                Entry::Occupied(place) => map[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    place.insert(map.len());
+                    map.push((name, value));
+                }
             }
         }
         map

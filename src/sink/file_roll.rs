@@ -2,8 +2,10 @@
 //!
 //! A batch is delivered when it is synced (`fdatasync`; the directory too, for a new file). After a
 //! failed write or sync the file is cut back to what was synced and left, and the batch goes to a
-//! new one: events may stand in two files, never in none. No file is made before there is an event
-//! for it, and none is ever overwritten (Flume makes empty ones, and truncates).
+//! new one: events may stand in two files, never in none. A file that was removed while it was open
+//! counts as a failed write. A kill in the midst of a write can leave part of a batch at a file's end;
+//! nothing is ever written behind it. No file is made before there is an event for it, and none is
+//! ever overwritten (Flume makes empty ones, and truncates).
 
 use super::serializer::{SINK_KEYS, SerializerFactory, serializer_of};
 use super::{FailedEvents, Failure, Outcome, Sink, SinkEnv, SinkError, local};
@@ -13,6 +15,7 @@ use crate::event::EventBatch;
 use async_trait::async_trait;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -205,18 +208,37 @@ impl OpenFile {
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        let Some((file, _)) = &mut self.file else { return Ok(()) };
+        let Some((file, path)) = &mut self.file else { return Ok(()) };
         if self.out.is_empty() {
             return Ok(());
         }
-        if let Err(error) = file.write_all(&self.out).and_then(|()| file.sync_data()) {
-            // what lies behind was not acknowledged, and a torn event would break some formats
-            let _ = file.set_len(self.synced);
+        let written = file.write_all(&self.out).and_then(|()| file.sync_data());
+        if let Err(error) = written.and_then(|()| still_there(file)) {
+            give_up(file, path, self.synced);
             return Err(error);
         }
         self.synced += self.out.len() as u64;
         self.out.clear();
         Ok(())
+    }
+}
+
+/// Whether a file still has a name: what is written to one without is gone when it is closed.
+fn still_there(file: &File) -> io::Result<()> {
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed by someone else")),
+        _ => Ok(()),
+    }
+}
+
+/// Leaves a file with what was synced, and none if that is nothing. What lies behind was not
+/// acknowledged, and a torn event would break some formats. Done as far as it can be: the write
+/// that failed is told anyway.
+fn give_up(file: &File, path: &Path, synced: u64) {
+    if synced > 0 {
+        let _ = file.set_len(synced);
+    } else if still_there(file).is_ok() {
+        let _ = std::fs::remove_file(path);
     }
 }
 

@@ -69,7 +69,7 @@ fn line(event: &EventRef<'_>, body_bytes_max: usize) -> String {
     let headers = String::from_utf8_lossy(&headers);
     let mut line = String::from("Event: { headers:");
     for character in headers.chars() {
-        match character.is_control() {
+        match is_unsafe(character) {
             true => line.extend(character.escape_default()),
             false => line.push(character),
         }
@@ -87,6 +87,13 @@ fn line(event: &EventRef<'_>, body_bytes_max: usize) -> String {
     }
     line.push_str(" }");
     line
+}
+
+/// Whether a character could end a line, command a terminal, or turn the direction of the text.
+fn is_unsafe(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(character, '\u{2066}'..='\u{2069}')
+        || character.is_control()
 }
 
 #[cfg(test)]
@@ -117,5 +124,7 @@ mod tests {
         let pad = "   ".repeat(14);
         let expect = format!("Event: {{ headers:{{a=\\nERROR\\u{{1b}}[2J}} body: 0A 1B{pad} .. }}");
         check(&[("a", "\nERROR\x1b[2J")], b"\n\x1b", 16, &expect);
+        let expect = "Event: { headers:{\\u{202e}n=é\\u{2028}\\u{85}} body: }";
+        check(&[("\u{202e}n", "é\u{2028}\u{85}")], b"", 16, expect);
     }
 }

@@ -4,6 +4,7 @@ use super::{Outcome, Sink, SinkEnv, SinkError};
 use crate::config::{Component, Key, Kind, Problem, Role, Settings};
 use crate::event::EventBatch;
 use async_trait::async_trait;
+use std::time::{Duration, Instant};
 
 /// The declaration of the sink.
 pub static COMPONENT: Component = Component {
@@ -18,10 +19,13 @@ pub static COMPONENT: Component = Component {
             Kind::COUNT,
             "10000",
             "events",
-            "A log line at level debug for so many events; 0: none.",
+            "A log line each so many events, at most one a second; 0: none.",
         ),
     ],
 };
+
+/// At a million events a second Flume's default would be a hundred lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sink `null`.
 pub struct NullSink {
@@ -29,6 +33,7 @@ pub struct NullSink {
     batch_events: u32,
     log_every: u64,
     taken: u64,
+    last_line: Option<Instant>,
 }
 
 /// A sink of these settings.
@@ -41,6 +46,7 @@ pub fn build(settings: &Settings, _: &SinkEnv) -> Result<Box<dyn Sink>, Problem>
         batch_events: super::batch_events(settings, "batchSize")?,
         log_every: settings.count("logEveryNEvents")?,
         taken: 0,
+        last_line: None,
     }))
 }
 
@@ -53,9 +59,11 @@ impl Sink for NullSink {
     async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
         let before = self.taken;
         self.taken += batch.len() as u64;
-        let (before, now) = (before.checked_div(self.log_every), self.taken);
-        if before.is_some_and(|before| before < now / self.log_every) {
-            tracing::debug!("sink {}: {now} events so far", self.name);
+        if passes_mark(before, self.taken, self.log_every)
+            && self.last_line.is_none_or(|at| at.elapsed() >= LINE_INTERVAL)
+        {
+            tracing::info!("sink {}: {} events so far", self.name, self.taken);
+            self.last_line = Some(Instant::now());
         }
         Outcome::Delivered
     }
@@ -67,6 +75,12 @@ impl Sink for NullSink {
     fn batch_events_max(&self) -> u32 {
         self.batch_events
     }
+}
+
+/// Whether a multiple of `every` lies above `before` and not above `now`; 0 has none.
+fn passes_mark(before: u64, now: u64, every: u64) -> bool {
+    let marks = |count: u64| count.checked_div(every);
+    marks(before) < marks(now)
 }
 
 #[cfg(test)]
@@ -87,5 +101,15 @@ mod tests {
             assert_eq!(sink.deliver(&batch).await, Outcome::Delivered);
             sink.close().await.unwrap();
         }
+    }
+
+    #[test]
+    fn mark_is_passed_once_however_the_batches_lie() {
+        assert_eq!(
+            [(0, 9), (9, 10), (10, 11)].map(|(a, b)| passes_mark(a, b, 10)),
+            [false, true, false]
+        );
+        assert!(passes_mark(5, 35, 10), "several marks in one batch");
+        assert!(!passes_mark(0, 100, 0));
     }
 }

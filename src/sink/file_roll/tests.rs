@@ -29,6 +29,12 @@ fn lines(dir: &Path) -> Vec<u64> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
+/// Events of an Avro container.
+fn events_of(file: &Path) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    apache_avro::Reader::new(&bytes[..]).unwrap().map(Result::unwrap).count()
+}
+
 #[tokio::test]
 async fn batches_are_in_one_file_and_the_next_interval_has_another() {
     let dir = tempfile::tempdir().unwrap();
@@ -73,10 +79,15 @@ async fn full_disk_fails_the_batch_and_what_was_delivered_stays_whole() {
     };
     let seen = lines(dir.path());
     let filler = files(dir.path());
+    let mut still_full = Vec::new();
+    for _ in 0..3 {
+        still_full.push(sink.deliver(&batch(delivered, delivered + 1000)).await);
+    }
+    let left = files(dir.path());
     sink.close().await.unwrap();
     let moved = tempfile::tempdir().unwrap();
-    for file in filler {
-        std::fs::copy(&file, moved.path().join(file.file_name().unwrap())).unwrap();
+    for file in &filler {
+        std::fs::copy(file, moved.path().join(file.file_name().unwrap())).unwrap();
         std::fs::remove_file(file).unwrap();
     }
     let again = sink.deliver(&batch(delivered, delivered + 1000)).await;
@@ -88,6 +99,8 @@ async fn full_disk_fails_the_batch_and_what_was_delivered_stays_whole() {
     assert!(failure.retryable, "{failure:?}");
     assert!(failure.reason.contains("No space left"), "{failure:?}");
     assert_eq!(seen, (0..delivered).collect::<Vec<_>>(), "the failed batch left no part");
+    assert!(!still_full.contains(&Outcome::Delivered), "{still_full:?}");
+    assert_eq!(left, filler, "an attempt without success leaves no empty file");
     assert_eq!(again, Outcome::Delivered);
     assert_eq!(healed, (delivered..delivered + 1000).collect::<Vec<_>>());
 }
@@ -101,6 +114,27 @@ async fn directory_that_goes_away_is_made_again() {
     std::fs::remove_dir(&out).unwrap();
     assert_eq!(sink.deliver(&batch(0, 3)).await, Outcome::Delivered);
     assert_eq!(lines(&out), [0, 1, 2]);
+}
+
+/// A file's name may go while the file is open (`rm -r out`): what is then written to it would be
+/// gone at its close, acknowledged.
+#[tokio::test]
+async fn batch_for_a_removed_file_fails_and_goes_to_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut sink = sink(&out, &[("sink.serializer", "avro_event")]);
+    sink.open().await.unwrap();
+    assert_eq!(sink.deliver(&batch(0, 3)).await, Outcome::Delivered);
+    std::fs::remove_dir_all(&out).unwrap();
+    let Outcome::Failed(failure) = sink.deliver(&batch(3, 5)).await else {
+        panic!("delivered into a file that is not there")
+    };
+    assert!(failure.retryable, "{failure:?}");
+    assert!(failure.reason.ends_with("the file was removed by someone else"), "{failure:?}");
+    assert_eq!(sink.deliver(&batch(3, 5)).await, Outcome::Delivered);
+    sink.close().await.unwrap();
+    let [file] = &files(&out)[..] else { panic!("{:?}", files(&out)) };
+    assert_eq!(events_of(file), 2, "the new file has the batch, and a head of its own");
 }
 
 #[tokio::test]
@@ -149,11 +183,20 @@ async fn avro_files_are_whole_containers_after_each_roll() {
     let files = files(dir.path());
     assert_eq!(files.len(), 2);
     assert!(files.iter().all(|file| file.extension().is_some_and(|e| e == "avro")));
-    let events = files.iter().map(|file| {
-        let bytes = std::fs::read(file).unwrap();
-        apache_avro::Reader::new(&bytes[..]).unwrap().map(Result::unwrap).count()
-    });
-    assert_eq!(events.sum::<usize>(), 30);
+    assert_eq!(files.iter().map(|file| events_of(file)).collect::<Vec<_>>(), [20, 10]);
+}
+
+#[test]
+fn name_that_is_taken_is_passed_over_and_its_file_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::of_pairs("a.sinks.k", COMPONENT.keys, &[]);
+    let mut names = Names::of(&settings).unwrap();
+    let first = names.next(SystemTime::now());
+    std::fs::write(dir.path().join(&first), "another sink's").unwrap();
+    names.number = 0; // as a sink that began in the same millisecond
+    let (_, path) = create(dir.path(), &mut names).unwrap();
+    assert!(path.to_str().unwrap().ends_with("-2"), "{path:?}");
+    assert_eq!(std::fs::read_to_string(dir.path().join(first)).unwrap(), "another sink's");
 }
 
 #[test]
