@@ -7,8 +7,8 @@
 //! many. Snapshots instead of deltas: normally one block, and nothing to replay.
 
 use super::error::LogError;
-use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, payload_crc};
-use super::storage::{Storage, StorageFile, read_exact};
+use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, NUMBER_END, below, payload_crc};
+use super::storage::{Storage, StorageFile, open_or_create, read_exact};
 use byteorder::{ByteOrder, LE};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -97,15 +97,20 @@ fn read_file(
             found.bad_records += 1;
             continue;
         };
+        let (mark, payload) = payload.split_at(MARK_LEN);
+        let (seen_tail, released) = (LE::read_u64(mark), LE::read_u64(&mark[8..]));
+        if below(NUMBER_END, "a number in a mark", &[seen_tail, released]).is_err() {
+            found.bad_records += 1;
+            continue;
+        }
         if found.newest.as_ref().is_none_or(|newest| newest.generation < header.lsn) {
-            let (mark, payload) = payload.split_at(MARK_LEN);
             found.newest = Some(JournalRecord {
                 generation: header.lsn,
                 mark: Mark {
                     durable_lsn: header.durable_lsn,
                     durable_tail: header.base_offset,
-                    seen_tail: LE::read_u64(mark),
-                    released: LE::read_u64(&mark[8..]),
+                    seen_tail,
+                    released,
                 },
                 payload: payload.to_vec(),
                 time_ms: header.time_ns / 1_000_000,
@@ -143,10 +148,7 @@ impl Journal {
         let mut newest_in = 1;
         let mut files = Vec::with_capacity(2);
         for (i, name) in FILES.into_iter().enumerate() {
-            let file = match storage.open(name, true) {
-                Ok(file) if file.len().map_err(io())? == FILE_LEN => file,
-                _ => storage.create(name, FILE_LEN).map_err(io())?,
-            };
+            let file = open_or_create(storage, name, FILE_LEN).map_err(io())?;
             // what a killed process left in the page cache becomes durable before it counts
             file.sync().map_err(io())?;
             let before = found.newest.as_ref().map(|r| r.generation);

@@ -36,6 +36,7 @@ mod room;
 mod scan;
 mod segment;
 mod storage;
+mod stray;
 mod ticket;
 mod writer;
 
@@ -52,6 +53,7 @@ pub use scan::{Batches, FaultKind, FoundBatch, Hole, Place, Step, Walk, is_data}
 pub use segment::{Segment, SegmentEnd, segment_name};
 pub use storage::memory::MemoryStorage;
 pub use storage::{FileStorage, Storage, StorageFile, View, slice};
+pub use stray::{SpareFile, strays};
 pub use ticket::{PutResult, Ticket};
 pub use writer::{Tails, WriteCounts};
 

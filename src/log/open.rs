@@ -7,9 +7,11 @@ use super::maker::{Maker, Spare};
 use super::options::LogOptions;
 use super::recovery::{Cut, Damage, Evidence, judge, save_aside, scan_tail};
 use super::segment::{
-    Opened, SEGMENT_DIR, Segment, SegmentEnd, open_segment, segment_id_of, segment_name, write_seal,
+    Opened, SEGMENT_DIR, Segment, SegmentEnd, mend_header, open_segment, segment_id_of,
+    segment_name, write_seal,
 };
-use super::storage::{Storage, StorageFile};
+use super::storage::{Storage, open_or_create};
+use super::stray::{SpareFile, set_aside, strays};
 use super::writer::{Resume, Writer, WriterParts, now_ns};
 use crate::offset::Offset;
 use std::collections::VecDeque;
@@ -96,7 +98,7 @@ pub struct Listing {
     /// Files that hold batches, or may.
     pub segments: Vec<Segment>,
     /// Files that wait for use.
-    pub spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+    pub spares: Vec<SpareFile>,
 }
 
 /// Opens every segment file.
@@ -144,11 +146,13 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     let mark = found.newest.as_ref().map(|record| record.mark).unwrap_or_default();
     let listing = list_segments(&*storage, &meta.log_uuid, true)?;
     let evidence = evidence_of(&*storage, state.as_ref(), &mark);
-    let (segments, spares) = (listing.segments, listing.spares);
+    let (segments, mut spares) = (listing.segments, listing.spares);
     let segments = check_sequence(&*storage, segments, &mark)?;
-    let recovered = recover(&segments, evidence, &options)?;
+    let strays = strays(&segments, &spares, &mark)?;
+    let recovered = recover(&segments, strays, evidence, &options)?;
     let epoch = next_epoch(&meta, &segments, state.as_ref());
     write_meta(&*storage, &Meta { epoch, segment_bytes: options.segment_bytes, ..meta })?;
+    set_aside(&*storage, &mut spares, &recovered.damage, epoch)?;
     if let Some(tail) = &recovered.unsealed {
         seal_recovered(&*storage, segments.last().expect("it has a tail"), tail)?;
     }
@@ -236,10 +240,7 @@ fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
     // the file that does not hold the newest one
     let name = META_FILES[(meta.epoch % 2) as usize];
     let io = || LogError::io(format!("write {name}"));
-    let file = match storage.open(name, true) {
-        Ok(file) if file.len().map_err(io())? == META_LEN => file,
-        _ => storage.create(name, META_LEN).map_err(io())?,
-    };
+    let file = open_or_create(storage, name, META_LEN).map_err(io())?;
     file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io())?;
     file.sync().map_err(io())?;
     storage.sync_dir(".").map_err(io())
@@ -266,9 +267,16 @@ fn check_sequence(
         let next = segments[i].header;
         let segment = &segments[i - 1];
         if segment.end().is_none() {
+            // if that can't be, all of it is walked, and what is no batch is a hole
+            let mut end = (next.prev_end_lsn, next.prev_end_offset);
+            if !segment.can_end(end.0, end.1) {
+                let header = &segment.header;
+                let usable = super::format::usable_end(header.segment_bytes);
+                end = (header.base_lsn + usable, next.base_offset.max(header.base_offset));
+            }
             segment.set_end(SegmentEnd {
-                lsn: next.prev_end_lsn,
-                offset: next.prev_end_offset,
+                lsn: end.0,
+                offset: end.1,
                 chain: next.prev_chain_crc,
                 first_time_ms: segment.header.activated_ns / 1_000_000,
                 last_time_ms: next.activated_ns / 1_000_000,
@@ -291,11 +299,14 @@ struct Recovered {
 
 fn recover(
     segments: &[Segment],
+    damage: Vec<Damage>,
     evidence: Evidence,
     options: &LogOptions,
 ) -> Result<Recovered, LogError> {
-    let mut recovered =
-        Recovered { unsealed: None, damage: Vec::new(), end: None, evident_tail: evidence.tail };
+    judge(&damage, options.on_corruption)?;
+    let known = damage.iter().map(|damage| damage.hole.to).max().unwrap_or_default();
+    let evident_tail = evidence.tail.max(known);
+    let mut recovered = Recovered { unsealed: None, damage, end: None, evident_tail };
     if let Some(last) = segments.last() {
         recovered.end = last.end();
         if last.end().is_none() {
@@ -309,7 +320,7 @@ fn recover(
             view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
             let scan = scan_tail(last, &*view, evidence);
             recovered.end = Some(scan.summary.end);
-            recovered.damage.clone_from(&scan.damage);
+            recovered.damage.extend_from_slice(&scan.damage);
             recovered.unsealed = Some(scan);
         }
     }
@@ -352,6 +363,7 @@ fn seal_recovered(
         let bytes = hole.end_position - hole.position;
         save_aside(storage, &*view, file, hole.position, bytes, &why)?;
     }
+    mend_header(last).map_err(io())?;
     write_seal(last, &scan.summary).map_err(io())?;
     last.set_end(scan.summary.end);
     Ok(())
@@ -399,15 +411,12 @@ fn make_writer(
     log_uuid: [u8; 16],
     epoch: u64,
     segments: Vec<Segment>,
-    spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+    spares: Vec<SpareFile>,
     resume: Resume,
     mark: Mark,
 ) -> Result<Writer, LogError> {
     let io = || LogError::io(format!("write {STATE_FILE}"));
-    let state_file = match storage.open(STATE_FILE, true) {
-        Ok(file) if file.len().map_err(io())? == STATE_LEN => file,
-        _ => storage.create(STATE_FILE, STATE_LEN).map_err(io())?,
-    };
+    let state_file = open_or_create(&*storage, STATE_FILE, STATE_LEN).map_err(io())?;
     let mut next_id = segments.last().map_or(1, |segment| segment.id() + 1);
     let mut usable = VecDeque::new();
     for (id, len, file) in spares {

@@ -117,7 +117,8 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
     let mut place = segment.start();
     let mut sum = Summing::new(&segment.header);
     let mut damage = Vec::new();
-    loop {
+    // the evidence may reach beyond this segment: what is lost there is no part of it
+    while place.position < batches.end {
         let fault = match batches.batch_at(place) {
             Ok(batch) => {
                 sum.add(&batch.header, batch.header_crc);
@@ -142,6 +143,7 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
         place = Place { position: hole.end_position, offset: hole.to, chain: None };
         damage.push(Damage { file: segment.name(), hole });
     }
+    TailScan { summary: sum.finish(), cut: None, damage }
 }
 
 /// The whole headers behind a fault.

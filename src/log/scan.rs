@@ -43,6 +43,9 @@ pub struct Fault {
 /// What does not fit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FaultKind {
+    /// The segment's own header, or its length: nothing of it can be read.
+    #[error("segment header: {0}")]
+    Segment(FormatError),
     /// The header.
     #[error("batch header: {0}")]
     Header(FormatError),
@@ -141,8 +144,9 @@ impl<'a> Batches<'a> {
         let header = batch.header;
         if header.base_offset != place.offset {
             let kind = FaultKind::Offset { found: header.base_offset, expected: place.offset };
-            // behind a hole the header itself says where it goes on; elsewhere it contradicts
-            if place.chain.is_some() {
+            // behind a hole the header itself says where it goes on, but never back; elsewhere it
+            // contradicts
+            if place.chain.is_some() || header.base_offset < place.offset {
                 return Err(fault(kind, None));
             }
         }
