@@ -322,7 +322,7 @@ impl Log {
         if self.writer.is_closed() {
             return Ok(());
         }
-        let saved = self.sync_cursors();
+        let saved = self.lock_journal().close();
         let closed = self.writer.close().and(saved);
         *self.lock.lock().expect("no holder panics") = None;
         closed
