@@ -35,6 +35,7 @@ mod recovery;
 mod room;
 mod scan;
 mod segment;
+mod sequence;
 mod storage;
 mod stray;
 mod ticket;

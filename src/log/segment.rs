@@ -274,15 +274,18 @@ pub fn write_header(file: &dyn StorageFile, header: &SegmentHeader) -> io::Resul
 }
 
 /// Writes what the disk lacks of a segment's header, if recovery found it in the cache alone: after
-/// a failed sync the pages count as clean, and no later sync writes them. Not synced.
-pub fn mend_header(segment: &Segment) -> io::Result<()> {
+/// a failed sync the pages count as clean, and no later sync writes them. Not synced. Returns
+/// whether something was missing.
+pub fn mend_header(segment: &Segment) -> io::Result<bool> {
+    let mut mended = false;
     for position in [usable_end(segment.header.segment_bytes), 0] {
         let page = read_exact(&*segment.file, position, SEGMENT_HEADER_LEN as usize)?;
         if SegmentHeader::decode(&page) != Ok(segment.header) {
             segment.file.write_at(position, &[IoSlice::new(&segment.header.encode())])?;
+            mended = true;
         }
     }
-    Ok(())
+    Ok(mended)
 }
 
 /// Writes seal and trailer of a segment of which every batch is synced, and syncs them. The blocks

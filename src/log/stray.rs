@@ -27,14 +27,17 @@ pub fn strays(
     spares: &[SpareFile],
     mark: &Mark,
 ) -> Result<Vec<Damage>, LogError> {
-    let first = segments.first().map(|segment| segment.header.base_offset);
+    let first = segments.first().map(|segment| &segment.header);
     let last = segments.last().map_or(0, Segment::id);
     let mut damage = Vec::new();
     for (id, len, file) in spares {
         let name = segment_name(*id);
         let header = header_of(&**file).map_err(LogError::io(format!("read {name}")))?;
         let own = header.as_ref().ok().filter(|header| header.segment_id == *id);
-        let below = first.filter(|_| *id < last);
+        let below = first.filter(|first| *id < first.segment_id).map(|first| first.base_offset);
+        if below.is_none() && *id < last {
+            continue; // between others: it is missing there, and that is said
+        }
         let (from, to) = match (below, own) {
             // left over from an interrupted reclaim: nobody needs it
             (Some(first), _) if mark.released >= first => continue,
