@@ -285,11 +285,14 @@ impl Journal {
         Ok(())
     }
 
-    /// The last sync: the directory may be another owner's from now on.
+    /// The last sync: the directory may be another owner's from now on. A second call does nothing.
     ///
     /// # Errors
     /// The sync failed.
     pub fn close(&mut self) -> Result<(), LogError> {
+        if self.closed {
+            return Ok(());
+        }
         let synced = self.sync();
         self.closed = true;
         synced
