@@ -362,7 +362,7 @@ impl BatchHeader {
             return Err(FormatError::Checksum { stored, computed });
         }
         let Some(kind) = BatchKind::of(bytes[56]) else {
-            return Err(FormatError::Value { what: "batch kind", value: bytes[56].into() });
+            return Err(FormatError::Kind { kind: bytes[56] });
         };
         let header = BatchHeader {
             kind,

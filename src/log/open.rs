@@ -291,6 +291,9 @@ fn recover(
             let view = last.view().map_err(io())?;
             view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
             let scan = scan_tail(last, &*view, evidence);
+            if let Some(error) = scan.newer.clone() {
+                return Err(LogError::format(&last.name(), error));
+            }
             recovered.end = Some(scan.summary.end);
             recovered.damage.extend_from_slice(&scan.damage);
             recovered.unsealed = Some(scan);

@@ -202,6 +202,9 @@ impl Reader {
                     self.hint = Some(Hint { segment_id: segment.id(), place });
                 }
                 Step::Batch(_) => {}
+                Step::Hole(hole) if let Some(error) = hole.fault.newer() => {
+                    return Err(LogError::format(&segment.name(), error.clone()));
+                }
                 Step::Hole(hole) => {
                     let file = segment.name();
                     let up_to = Offset(hole.to).min(out.end);

@@ -17,7 +17,7 @@
 //! rot in the very last group, in the crash itself, look like a torn tail. A watermark batch after
 //! 100 ms of idleness and the cursor records (every ack) keep that window short.
 
-use super::error::LogError;
+use super::error::{FormatError, LogError};
 use super::journal::Mark;
 use super::options::OnCorruption;
 use super::scan::{Batches, Fault, FaultKind, Hole, Place};
@@ -108,6 +108,8 @@ pub struct TailScan {
     pub cut: Option<Cut>,
     /// What is damaged.
     pub damage: Vec<Damage>,
+    /// What only a newer build knows, if there is any: then nothing may be cut or passed over.
+    pub newer: Option<FormatError>,
 }
 
 /// Walks the last segment and decides where it ends. Pure but for the view.
@@ -116,7 +118,7 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
     let batches = segment.batches(view, u64::MAX);
     let mut place = segment.start();
     let mut sum = Summing::new(&segment.header);
-    let mut damage = Vec::new();
+    let (mut damage, mut newer) = (Vec::new(), None);
     // the evidence may reach beyond this segment: what is lost there is no part of it
     while place.position < batches.end {
         let fault = match batches.batch_at(place) {
@@ -131,19 +133,20 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
             }
             Err(fault) => fault,
         };
+        newer = newer.or_else(|| fault.kind.newer().cloned());
         let later = Later::behind(&batches, &fault);
         let x = base_lsn + fault.position;
         let proof = evidence.lsn.max(later.durable_lsn) > x;
         if decide(proof, later.count > 0) != Verdict::Damage {
             let cut = cut_of(segment, &fault, &later);
-            return TailScan { summary: sum.finish(), cut, damage };
+            return TailScan { summary: sum.finish(), cut, damage, newer };
         }
         let hole = hole_of(&batches, base_lsn, &fault, &later, place.offset, evidence);
         sum.skip(base_lsn + hole.end_position, hole.to);
         place = Place { position: hole.end_position, offset: hole.to, chain: None };
         damage.push(Damage { file: segment.name(), hole });
     }
-    TailScan { summary: sum.finish(), cut: None, damage }
+    TailScan { summary: sum.finish(), cut: None, damage, newer }
 }
 
 /// The whole headers behind a fault.

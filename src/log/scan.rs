@@ -84,6 +84,18 @@ pub enum FaultKind {
     Payload(FormatError),
 }
 
+impl FaultKind {
+    /// What a newer build has written, if it is that: no damage, and not to be passed over.
+    pub fn newer(&self) -> Option<&FormatError> {
+        match self {
+            FaultKind::Header(error) | FaultKind::Segment(error) => {
+                Some(error).filter(|error| error.is_newer())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a walk has come to: where the next batch must start, and what it must say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
