@@ -1,6 +1,7 @@
 //! Records in offset order across segments, as slices of the mapped segments.
 
 use super::error::LogError;
+use super::format::BATCH_HEADER_LEN;
 use super::options::Durability;
 use super::scan::{FoundBatch, Hole, Place, Step, Walk, is_data};
 use super::segment::Segment;
@@ -8,6 +9,7 @@ use super::storage::{View, slice};
 use super::writer::Writer;
 use crate::event::{BatchPart, EventBatch, Records};
 use crate::offset::{Offset, OffsetRange};
+use byteorder::{ByteOrder, LE};
 use std::sync::Arc;
 
 /// Bytes that are brought into memory at a time.
@@ -56,17 +58,45 @@ struct Hint {
     place: Place,
 }
 
+/// Up to where the pages of a segment were asked for: a page that can't be read is an error when it
+/// is asked for, and a signal when it is touched.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    segment_id: u64,
+    up_to: u64,
+}
+
+impl Asked {
+    /// Brings what a step of a walk at `at` touches into memory: a window, and the batch there.
+    fn ask(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
+        let Asked { segment_id, up_to } = *self;
+        let known = segment_id == segment.id() && at < up_to && at + 2 * WINDOW > up_to;
+        if !known || at + WINDOW / 2 >= up_to {
+            let from = if known { up_to } else { at };
+            view.prefetch(from, WINDOW as usize)?;
+            *self = Asked { segment_id: segment.id(), up_to: from + WINDOW };
+        }
+        // the length is not checked yet: a wrong one costs reading ahead, nothing else
+        let len = view.bytes(at + 8, 4).map_or(0, |len| u64::from(LE::read_u32(len)));
+        let end = (at + BATCH_HEADER_LEN).saturating_add(len).min(view.len());
+        if end > self.up_to {
+            view.prefetch(self.up_to, (end - self.up_to) as usize)?;
+            self.up_to = end;
+        }
+        Ok(())
+    }
+}
+
 /// A reader of a log. It remembers where it was: reading on is cheaper than going elsewhere.
 pub struct Reader {
     writer: Arc<Writer>,
     hint: Option<Hint>,
-    /// The segment and position up to which pages were asked for.
-    prefetched: (u64, u64),
+    asked: Asked,
 }
 
 impl Reader {
     pub(super) fn new(writer: Arc<Writer>) -> Reader {
-        Reader { writer, hint: None, prefetched: (0, 0) }
+        Reader { writer, hint: None, asked: Asked::default() }
     }
 
     /// The offset below which events can be read: the durable tail, or at `interval` and `os` the tail.
@@ -140,7 +170,9 @@ impl Reader {
             };
             let (end_lsn, end_offset) = bounds(&segment, visible_lsn, visible_tail);
             let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
+            let mut asked = Asked::default();
             loop {
+                asked.ask(&segment, &*view, walk.place().position).map_err(io())?;
                 match walk.step() {
                     Step::Batch(batch)
                         if is_data(&batch) && batch.header.time_ns / 1_000_000 >= time_ms =>
@@ -190,7 +222,7 @@ impl Reader {
         let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
         while out.next < out.end && out.left > 0 {
             let at = walk.place();
-            self.prefetch(segment, &*view, at.position).map_err(io())?;
+            self.asked.ask(segment, &*view, at.position).map_err(io())?;
             let step = walk.step();
             match &step {
                 Step::End => break,
@@ -228,18 +260,6 @@ impl Reader {
             Some(entry) => Place { position: entry.position, offset: entry.offset, chain: None },
             None => segment.start(),
         })
-    }
-
-    fn prefetch(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
-        let (id, up_to) = self.prefetched;
-        let known = id == segment.id() && at < up_to && at + 2 * WINDOW > up_to;
-        if known && at + WINDOW / 2 < up_to {
-            return Ok(());
-        }
-        let from = if known { up_to } else { at };
-        view.prefetch(from, WINDOW as usize)?;
-        self.prefetched = (segment.id(), from + WINDOW);
-        Ok(())
     }
 }
 

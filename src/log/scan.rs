@@ -6,6 +6,9 @@ use super::error::FormatError;
 use super::format::{BATCH_ALIGN, BATCH_HEADER_LEN, BatchHeader, BatchKind, SEGMENT_HEADER_LEN};
 use super::storage::View;
 
+/// Bytes that a search for the next batch brings into memory at a time.
+const RESYNC_WINDOW: u64 = 64 << 10;
+
 /// A batch that is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FoundBatch {
@@ -172,10 +175,19 @@ impl<'a> Batches<'a> {
         Ok(batch)
     }
 
-    /// The next position from `from` on where a good header stands, by steps of 64 bytes.
+    /// The next position from `from` on where a good header stands, by steps of 64 bytes. What the
+    /// disk can't read is stepped over.
     pub fn resync(&self, from: u64) -> Option<FoundBatch> {
         let mut position = from.max(SEGMENT_HEADER_LEN).next_multiple_of(BATCH_ALIGN);
+        let mut asked = position; // up to where pages were asked for
         while position + BATCH_HEADER_LEN <= self.end {
+            if position >= asked {
+                asked = (position + 1).next_multiple_of(RESYNC_WINDOW);
+                if self.view.prefetch(position, (asked - position) as usize).is_err() {
+                    position = asked;
+                    continue;
+                }
+            }
             if let Ok(batch) = self.header_at(position) {
                 return Some(batch);
             }

@@ -144,6 +144,7 @@ impl Segment {
             Ok(seal) => seal.index,
             Err(_) => {
                 let view = self.view()?;
+                view.prefetch(0, self.header.segment_bytes as usize)?;
                 walk_summary(self, &*view, end.lsn, end.offset).seal.index
             }
         };
