@@ -249,10 +249,15 @@ fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
 }
 
 fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
-    // the file that does not hold the newest one
-    let name = META_FILES[(meta.epoch % 2) as usize];
+    // the file that does not hold the newest one; both are made at once, for the disk may be full
+    // when the other one's turn comes
+    let (name, other) = match meta.epoch % 2 {
+        0 => (META_FILES[0], META_FILES[1]),
+        _ => (META_FILES[1], META_FILES[0]),
+    };
     let io = || LogError::io(format!("write {name}"));
     let file = open_or_create(storage, name, META_LEN).map_err(io())?;
+    open_or_create(storage, other, META_LEN).map_err(LogError::io(format!("make {other}")))?;
     file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io())?;
     file.sync().map_err(io())?;
     storage.sync_dir(".").map_err(io())

@@ -23,7 +23,7 @@ use super::options::OnCorruption;
 use super::scan::{Batches, Fault, FaultKind, Hole, Place};
 use super::segment::{Segment, Summary, Summing};
 use super::storage::{Storage, View};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 /// The directory for bytes that recovery cut or passed over.
 pub const QUARANTINE_DIR: &str = "quarantine";
@@ -215,7 +215,8 @@ fn hole_of(
     Hole { position, end_position, from, to: to.max(from), fault }
 }
 
-/// Saves bytes that are no part of the log any more, or are passed over, with a note.
+/// Saves bytes that are no part of the log any more, or are passed over, with a note. A full disk
+/// is no reason not to open: the segment keeps the bytes too, until it is reclaimed.
 ///
 /// # Errors
 /// They could not be saved; the log is not touched before they are.
@@ -227,25 +228,33 @@ pub fn save_aside(
     bytes: u64,
     why: &str,
 ) -> Result<(), LogError> {
-    let io = || LogError::io(format!("save {bytes} bytes of {file} aside"));
     let len = bytes.min(SAVE_BYTES_MAX).min(view.len().saturating_sub(position));
     let Some(data) = view.bytes(position, len as usize).filter(|data| !data.is_empty()) else {
         return Ok(());
     };
-    storage.create_dir(QUARANTINE_DIR).map_err(io())?;
     let stem = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".seg");
     let name = format!("{QUARANTINE_DIR}/{stem}-{position}");
     let note = serde_json::json!({
         "file": file, "position": position, "bytes": bytes, "saved": len, "why": why,
     });
     let note = note.to_string();
-    for (suffix, content) in [("bin", data), ("json", note.as_bytes())] {
-        let made = storage.create(&format!("{name}.{suffix}"), content.len() as u64);
-        let made = made.map_err(io())?;
-        made.write_at(0, &[IoSlice::new(content)]).map_err(io())?;
-        made.sync().map_err(io())?;
+    match write_aside(storage, &name, data, &note) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(target: "levada::log", "no room to save {bytes} bytes aside: {note}");
+            Ok(())
+        }
+        written => written.map_err(LogError::io(format!("save {bytes} bytes of {file} aside"))),
     }
-    storage.sync_dir(QUARANTINE_DIR).map_err(io())
+}
+
+fn write_aside(storage: &dyn Storage, name: &str, data: &[u8], note: &str) -> io::Result<()> {
+    storage.create_dir(QUARANTINE_DIR)?;
+    for (suffix, content) in [("bin", data), ("json", note.as_bytes())] {
+        let made = storage.create(&format!("{name}.{suffix}"), content.len() as u64)?;
+        made.write_at(0, &[IoSlice::new(content)])?;
+        made.sync()?;
+    }
+    storage.sync_dir(QUARANTINE_DIR)
 }
 
 /// What `onCorruption` makes of damage that was found.
