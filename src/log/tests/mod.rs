@@ -2,10 +2,15 @@
 
 mod basic;
 mod crash;
+mod fault;
+mod files;
 mod format;
 mod model;
+mod race;
+mod read;
 mod recovery;
 mod sim;
+mod world;
 
 use super::*;
 use crate::offset::OffsetRange;
