@@ -101,7 +101,17 @@ pub struct WriteCounts {
     pub syncs: u64,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What time it is on this thread, so that the bytes of a test's log are always the same.
+    pub(super) static FIXED_NS: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+}
+
 pub(super) fn now_ns() -> u64 {
+    #[cfg(test)]
+    if let Some(fixed) = FIXED_NS.get() {
+        return fixed;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ mod crash;
 mod fault;
 mod files;
 mod format;
+mod golden;
 mod model;
 mod race;
 mod read;
