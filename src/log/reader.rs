@@ -58,23 +58,27 @@ struct Hint {
     place: Place,
 }
 
-/// Up to where the pages of a segment were asked for: a page that can't be read is an error when it
+/// The part of a segment of which the pages were asked for: a page that can't be read is an error when it
 /// is asked for, and a signal when it is touched.
 #[derive(Clone, Copy, Default)]
 struct Asked {
     segment_id: u64,
+    from: u64,
     up_to: u64,
 }
 
 impl Asked {
     /// Brings what a step of a walk at `at` touches into memory: a window, and the batch there.
     fn ask(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
-        let Asked { segment_id, up_to } = *self;
-        let known = segment_id == segment.id() && at < up_to && at + 2 * WINDOW > up_to;
-        if !known || at + WINDOW / 2 >= up_to {
-            let from = if known { up_to } else { at };
-            view.prefetch(from, WINDOW as usize)?;
-            *self = Asked { segment_id: segment.id(), up_to: from + WINDOW };
+        let Asked { segment_id, from, up_to } = *self;
+        // what was asked for long ago may have gone again
+        let known = segment_id == segment.id() && (from..up_to).contains(&at);
+        if !known || at + 2 * WINDOW <= up_to {
+            view.prefetch(at, WINDOW as usize)?;
+            *self = Asked { segment_id: segment.id(), from: at, up_to: at + WINDOW };
+        } else if at + WINDOW / 2 >= up_to {
+            view.prefetch(up_to, WINDOW as usize)?;
+            self.up_to = up_to + WINDOW;
         }
         // the length is not checked yet: a wrong one costs reading ahead, nothing else
         let len = view.bytes(at + 8, 4).map_or(0, |len| u64::from(LE::read_u32(len)));
