@@ -155,16 +155,23 @@ impl World {
 
     /// Several puts that share a group.
     pub(super) fn put_group(&mut self, log: &Log) {
-        let poisoned = log.poisoned().is_some();
-        let mut tickets = Vec::new();
+        let mut puts = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
             let count = self.rng.usize(1..4);
             let len_max = if self.rng.u8(..5) == 0 { 18_000 } else { 900 };
-            let mut records = Vec::new();
-            for _ in 0..count {
-                records.push(record(self.number, self.rng.usize(8..len_max)));
-                self.number += 1;
-            }
+            puts.push((0..count).map(|_| self.rng.usize(8..len_max)).collect::<Vec<_>>());
+        }
+        self.put(log, &puts);
+    }
+
+    /// Puts that share a group, of records of these lengths.
+    pub(super) fn put(&mut self, log: &Log, puts: &[Vec<usize>]) {
+        let poisoned = log.poisoned().is_some();
+        let mut tickets = Vec::new();
+        for lens in puts {
+            let numbers = self.number..;
+            let records: Put = numbers.zip(lens).map(|(n, len)| record(n, *len)).collect();
+            self.number += records.len() as u64;
             let batch = batch(&records);
             assert!(log.try_reserve(&batch).unwrap());
             tickets.push(log.writer.submit(batch.seal()));
@@ -196,7 +203,12 @@ impl World {
 
     pub(super) fn save(&mut self, log: &Log) {
         let tail = log.reader().visible_tail();
-        let released = Offset(self.rng.u64(self.reclaimed..=tail.0));
+        let released = self.rng.u64(self.reclaimed..=tail.0);
+        self.save_at(log, Offset(released));
+    }
+
+    pub(super) fn save_at(&mut self, log: &Log, released: Offset) {
+        let tail = log.reader().visible_tail();
         self.saved += 1; // it may be on disk even if the call fails
         match log.save_cursors(&self.saved.to_le_bytes(), tail, released) {
             Ok(()) => self.kept = self.saved,
@@ -213,7 +225,13 @@ impl World {
 
     pub(super) fn reclaim(&mut self, log: &Log) {
         let tail = log.reader().visible_tail();
-        let released = Offset(self.rng.u64(self.reclaimed..=tail.0));
+        let released = self.rng.u64(self.reclaimed..=tail.0);
+        self.reclaim_at(log, Offset(released));
+    }
+
+    /// Releases what lies below, durably, and gives its segments back.
+    pub(super) fn reclaim_at(&mut self, log: &Log, released: Offset) {
+        let tail = log.reader().visible_tail();
         self.saved += 1;
         let saved = log.save_cursors(&self.saved.to_le_bytes(), tail, released);
         if saved.and_then(|()| log.sync_cursors()).is_ok() {
