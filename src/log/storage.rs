@@ -199,8 +199,12 @@ impl Storage for FileStorage {
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
         let path = self.path(name);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        // a new file, never the old one cut to nothing: somebody may have that mapped
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let filled = zero_fill(&file, len);
         if let Err(error) = filled {
             let _ = fs::remove_file(&path); // a half-made file is of no use; the error counts
