@@ -288,8 +288,7 @@ fn recover(
         recovered.end = last.end();
         if last.end().is_none() {
             let io = || LogError::io(format!("recover {}", last.name()));
-            // what a killed process left dirty becomes durable; then what the disk has is read
-            last.file.sync().map_err(io())?;
+            // it was synced just now; what only the cache has is dropped, and what the disk has is read
             let known = evidence.lsn.saturating_sub(last.header.base_lsn);
             let doubtful = known.min(last.header.segment_bytes) & !4095;
             last.file.drop_cache(doubtful).map_err(io())?;
@@ -310,7 +309,8 @@ fn recover(
     Ok(recovered)
 }
 
-/// Looks at the last segment again, past the cache: behind a failed sync, header and trailer may be
+/// Makes durable what a killed process left dirty in the last segment, and looks at it again, past
+/// the cache: behind a failed sync, header and trailer may be
 /// in the cache alone, and then prove nothing.
 fn confirm_last(
     storage: &dyn Storage,
