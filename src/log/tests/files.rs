@@ -191,6 +191,28 @@ fn journal_of_garbage_or_none_starts_anew_and_loses_no_event() {
     }
 }
 
+/// The other file may hold the only durable record: its block is written over only when newer ones
+/// are durable.
+#[test]
+fn full_journal_file_is_synced_before_the_other_one_is_written_over() {
+    let sim = Sim::new(6);
+    for cursors in [b"a", b"b"] {
+        let (log, _) = must_open(&sim, OnCorruption::Halt);
+        log.save_cursors(cursors, Offset(0), Offset(0)).unwrap();
+        log.close().unwrap();
+    }
+    // each opening goes on in the file that does not hold the newest record
+    let (log, _) = must_open(&sim, OnCorruption::Halt);
+    for _ in 0..257 {
+        log.save_cursors(b"c", Offset(0), Offset(0)).unwrap();
+    }
+    stop(log);
+    for loss in [Loss::All { pages: false, names: true }, Loss::PagesBefore(0, 1)] {
+        let (_, opened) = must_open(&sim.power_cut(loss), OnCorruption::Halt);
+        assert_eq!(opened.cursors.as_deref(), Some(&b"c"[..]), "{loss:?}");
+    }
+}
+
 /// A journal file of another length was replaced by zeros, with the newest record in it.
 #[test]
 fn journal_file_cut_short_keeps_its_records() {

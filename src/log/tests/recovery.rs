@@ -290,6 +290,11 @@ fn state_of_the_same_boot_is_proof_and_of_another_is_none() {
     zero(&same_boot);
     let error = check_refused(&same_boot, "same boot");
     assert!(matches!(error, LogError::Damaged { from: 9, to: 12, .. }), "{error}");
+    // what is whole behind it in the same group says nothing, and is delivered all the same
+    let first_of_group = sim.restart(End::Kill);
+    flip(&first_of_group, SECOND, hit.payload_position());
+    let expected = Expected { events: 0..12, hole: Some(9..10), cut: false };
+    check_opened(&first_of_group, "first of the last group", &expected);
     same_boot.lose("STATE");
     let expected = Expected { events: 0..9, hole: None, cut: false };
     check_opened(&same_boot, "STATE lost", &expected);
