@@ -61,7 +61,7 @@ fn log_survives_crashes_at_any_call() {
 /// The disk after a call, and what must be true of it.
 struct Moment {
     disk: Sim,
-    world: World,
+    world: Arc<World>,
     step: usize,
 }
 
@@ -71,7 +71,7 @@ fn trace(seed: u64) -> Vec<Moment> {
     let mut moments = Vec::new();
     for life in 0..3 {
         world.sim.record();
-        let mut before = vec![(0, world.clone())];
+        let mut before = vec![(0, Arc::new(world.clone()))];
         let Some(log) = world.open() else { unreachable!("nothing is in the way") };
         for _ in 0..7 {
             let mut model = world.clone();
@@ -80,9 +80,9 @@ fn trace(seed: u64) -> Vec<Moment> {
             // while a step is under way, what it tries may be there and may be not
             model.limbo.extend(world.attempt.iter().cloned());
             (model.saved, model.reclaimed) = (world.saved, world.reclaimed);
-            before.push((calls, model));
+            before.push((calls, Arc::new(model)));
         }
-        before.push((world.sim.call_count(), world.clone()));
+        before.push((world.sim.call_count(), Arc::new(world.clone())));
         match (seed + life) % 3 {
             0 => log.close().unwrap(),
             _ => std::mem::forget(log), // the process just stops
@@ -90,7 +90,7 @@ fn trace(seed: u64) -> Vec<Moment> {
         for (call, disk) in world.sim.recorded() {
             let step = before.partition_point(|(calls, _)| *calls <= call) - 1;
             let step_of = moments.len() + step; // only has to differ between steps
-            moments.push(Moment { disk, world: before[step].1.clone(), step: step_of });
+            moments.push(Moment { disk, world: Arc::clone(&before[step].1), step: step_of });
         }
         world.restart_somehow();
     }
@@ -130,7 +130,7 @@ fn log_survives_every_crash_state_of_fixed_traces() {
                 let print = state.fingerprint();
                 seen.insert(print);
                 if checked.insert((seed, step, print)) {
-                    let mut world = world.clone();
+                    let mut world = World::clone(&world);
                     world.sim = state;
                     world.unsynced_lost |= unsynced_lost;
                     let log = world.open().expect("nothing is in the way");

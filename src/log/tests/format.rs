@@ -285,6 +285,30 @@ fn flipped_bit_of_a_segment_costs_its_batch_and_no_other() {
     }
 }
 
+/// Good checksums, at the right place: what does not follow the batch before it is damage all the same.
+#[test]
+fn batch_that_does_not_follow_the_one_before_is_seen() {
+    let (sim, bytes) = two_segments();
+    let (whole, _) = walk(&sim, &Bytes(bytes.clone()));
+    let seed = SegmentHeader::decode(&bytes[..4096]).unwrap().seed();
+    let (at, header) = (whole[3].position as usize, whole[3].header);
+    let forged = |header: BatchHeader| {
+        let mut view = Bytes(bytes.clone());
+        header.encode(seed, &mut view.0[at..at + 64]);
+        let (found, holes) = walk(&sim, &view);
+        assert!(!found.iter().any(|batch| batch.header == header));
+        holes[0].fault.clone()
+    };
+    let chain = forged(BatchHeader { prev_crc: header.prev_crc ^ 1, ..header });
+    assert!(matches!(chain, FaultKind::Chain { .. }), "{chain}");
+    for offset in [header.base_offset - 1, header.base_offset + 1] {
+        let fault = forged(BatchHeader { base_offset: offset, ..header });
+        assert!(matches!(fault, FaultKind::Offset { .. }), "{fault}");
+    }
+    let fault = forged(BatchHeader { payload_len: 1 << 20, ..header });
+    assert!(matches!(fault, FaultKind::Length { .. }), "{fault}");
+}
+
 #[test]
 fn arbitrary_bytes_are_no_structure_and_no_panic() {
     prove(|(seed, mut bytes, magic): (u32, Vec<u8>, u8)| {

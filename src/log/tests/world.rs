@@ -4,8 +4,8 @@ use super::sim::{End, Sim};
 use super::*;
 use std::collections::BTreeMap;
 
-/// Records of one put.
-pub(super) type Put = Vec<Vec<u8>>;
+/// Records of one put; shared, for a world is cloned often.
+pub(super) type Put = Vec<Arc<[u8]>>;
 
 /// What must be true of the log.
 #[derive(Clone)]
@@ -16,7 +16,7 @@ pub(super) struct World {
     /// Whether what was not synced may be gone since the log was last looked at.
     pub(super) unsynced_lost: bool,
     /// Acknowledged, or found after a crash, by offset.
-    pub(super) records: BTreeMap<u64, Vec<u8>>,
+    pub(super) records: BTreeMap<u64, Arc<[u8]>>,
     /// Batches put and not answered for, or refused by a failure, in order: whole or absent.
     pub(super) limbo: Vec<Put>,
     /// What the last step put.
@@ -96,7 +96,7 @@ impl World {
         let mut found = BTreeMap::new();
         for part in read.batch.parts() {
             let records = crate::event::Records::new(&part.records);
-            found.extend((part.first.0..).zip(records.map(<[u8]>::to_vec)));
+            found.extend((part.first.0..).zip(records.map(Arc::from)));
         }
         let loses = self.durability != Durability::Always && self.unsynced_lost;
         let always = self.durability == Durability::Always;
@@ -170,9 +170,10 @@ impl World {
         let mut tickets = Vec::new();
         for lens in puts {
             let numbers = self.number..;
-            let records: Put = numbers.zip(lens).map(|(n, len)| record(n, *len)).collect();
+            let records: Put = numbers.zip(lens).map(|(n, len)| record(n, *len).into()).collect();
             self.number += records.len() as u64;
-            let batch = batch(&records);
+            let mut batch = BatchBuilder::new();
+            records.iter().for_each(|record| batch.push(record));
             assert!(log.try_reserve(&batch).unwrap());
             tickets.push(log.writer.submit(batch.seal()));
             self.attempt.push(records.clone());
