@@ -3,6 +3,8 @@
 //! A serializer writes one file from its first byte to its last into buffers that its caller
 //! writes on; so one contract serves `file_roll`, `hdfs` and whatever comes later.
 
+pub mod sequence_file;
+
 use crate::event::EventRef;
 
 /// Turns events into the bytes of one file. Order of life: `begin`, then `event` and `flush`, then
