@@ -84,6 +84,18 @@ impl<'a> EventRef<'a> {
         self.headers().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
+    /// The headers as Flume's map has them: each name once, where it came first, with its last value.
+    pub fn header_map(&self) -> Vec<(&'a str, &'a str)> {
+        let mut map: Vec<(&str, &str)> = Vec::new();
+        for (name, value) in self.headers() {
+            match map.iter_mut().find(|(known, _)| *known == name) {
+                Some(entry) => entry.1 = value,
+                None => map.push((name, value)),
+            }
+        }
+        map
+    }
+
     /// A copy that owns its bytes.
     pub fn to_event(&self) -> Event {
         let headers = self.headers().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
