@@ -2,7 +2,8 @@
 //! failed, and those that an earlier process left open.
 //!
 //! Each is brought into a lasting state ([`FileSystem::recover`]: a lease may take minutes) and
-//! gets its final name; one in which nothing was acknowledged is deleted, for its events are
+//! is cut to what was acknowledged, so that it holds whole events, each once, and gets its final
+//! name; one in which nothing was acknowledged is deleted, for its events are
 //! delivered again. Failures are repeated after pauses that double up to `hdfs.retryInterval`, as
 //! often as `hdfs.closeTries` says; the next start tries again.
 
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Names tried when the final one is taken.
 const NAMES_MAX: u64 = 10_000;
+/// What cutting a file may take beyond one call.
+const CUT_PER_MIB: Duration = Duration::from_millis(500);
 /// Files worked on at a time.
 const AT_ONCE: usize = 4;
 
@@ -143,7 +146,7 @@ async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsE
         Known::Wrote(len) => Some(len),
         Known::Unsure => None,
     };
-    let len = match timed(call_max, "recover", in_use, file.fs.recover(in_use, acked)).await {
+    let mut len = match timed(call_max, "recover", in_use, file.fs.recover(in_use)).await {
         Ok(Recovered::Closed(len)) => len,
         Ok(Recovered::UnderWay) => return Ok(Step::UnderWay),
         // it got its final name before this was written down
@@ -154,11 +157,18 @@ async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsE
         timed(call_max, "delete", in_use, file.fs.remove(in_use)).await?;
         return Ok(Step::Done(None));
     }
-    if let Some(acked) = acked.filter(|acked| len < *acked) {
-        tracing::error!(
+    match acked {
+        Some(acked) if len > acked => {
+            // may be a copy of gigabytes
+            let cut_max = call_max.map(|max| max + CUT_PER_MIB * (acked >> 20) as u32);
+            timed(cut_max, "cut", in_use, file.fs.cut(in_use, acked)).await?;
+            len = acked;
+        }
+        Some(acked) if len < acked => tracing::error!(
             "{in_use}: {len} bytes are left of {acked} that the file system had confirmed: events \
              are lost there"
-        );
+        ),
+        _ => {}
     }
     let target = rename(&*file.fs, &file.name, call_max).await?;
     Ok(Step::Done(Some(format!("finished {target} ({len} bytes), which had been left open"))))

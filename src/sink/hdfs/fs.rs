@@ -32,12 +32,17 @@ pub(super) trait FileSystem: Send + Sync {
     /// Deletes a file, an open one too; none is fine.
     async fn remove(&self, path: &str) -> Result<(), FsError>;
 
-    /// Brings a file that its writer left open into a state that lasts. `acked_len`, if known, is
-    /// the length that was acknowledged: where the file system can, it is cut to that.
+    /// Brings a file that its writer left open into a state that lasts.
     ///
     /// # Errors
     /// [`FsErrorKind::Missing`]: there is no such file.
-    async fn recover(&self, path: &str, acked_len: Option<u64>) -> Result<Recovered, FsError>;
+    async fn recover(&self, path: &str) -> Result<Recovered, FsError>;
+
+    /// Cuts a closed file to its first `len` bytes, durably.
+    ///
+    /// # Errors
+    /// It has all its bytes, or is cut.
+    async fn cut(&self, path: &str, len: u64) -> Result<(), FsError>;
 }
 
 /// How far the recovery of a file is.

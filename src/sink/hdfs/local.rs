@@ -33,18 +33,22 @@ impl FileSystem for LocalFiles {
         blocking("delete", path, remove).await
     }
 
-    async fn recover(&self, path: &str, acked_len: Option<u64>) -> Result<Recovered, FsError> {
-        let recover = move |path: &Path| {
+    async fn recover(&self, path: &str) -> Result<Recovered, FsError> {
+        let recover = |path: &Path| {
             let file = OpenOptions::new().write(true).open(path)?;
-            let len = file.metadata()?.len();
-            let kept = acked_len.map_or(len, |acked| acked.min(len));
-            if kept < len {
-                file.set_len(kept)?;
-            }
             file.sync_all()?;
-            Ok(Recovered::Closed(kept))
+            Ok(Recovered::Closed(file.metadata()?.len()))
         };
         blocking("finish", path, recover).await
+    }
+
+    async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
+        let cut = move |path: &Path| {
+            let file = OpenOptions::new().write(true).open(path)?;
+            file.set_len(len)?;
+            file.sync_all()
+        };
+        blocking("cut", path, cut).await
     }
 }
 

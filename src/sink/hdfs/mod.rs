@@ -10,10 +10,11 @@
 //! the events go to a new one: they may be there twice, never not at all. What a crash leaves open
 //! is in the [`journal`], and finished at the next start:
 //!
-//! - local, after `kill -9`: the file is cut to what was acknowledged, so it has whole events, once;
-//! - local after a power cut, or HDFS: what was acknowledged is there; behind it there may be a part
-//!   of what was not, the last event torn. That is delivered again, in another file. A reader of a
-//!   SequenceFile or Avro file ends with an error at such a tail, after all that was acknowledged;
+//! - after `kill -9`, or a failure of the file system: the file is cut to what was acknowledged, so
+//!   it has whole events, each once (an HDFS file by copying, for hdfs-native can't truncate);
+//! - after a power cut of this machine: what was acknowledged is there; behind it there may be a
+//!   part of what was not, the last event torn. That is delivered again, in another file. A reader
+//!   of a SequenceFile or Avro file ends with an error at such a tail, behind all the rest;
 //! - without a place for the journal (memory channel): the file keeps its `.tmp` name, as in Flume.
 
 mod batch;

@@ -5,6 +5,12 @@
 //! disk. After an error a writer is dead and the state of its last bytes unknown, so the sink drops
 //! it and has the lease recovered. Recovery keeps everything that was synced and may keep a part of
 //! what was not; it can take minutes, with the namenode just started.
+//!
+//! A namenode gives out a datanode that just died until it notices (10 minutes, unless
+//! `dfs.namenode.avoid.write.stale.datanode` is set there), and hdfs-native, unlike Hadoop's client,
+//! does not ask for others. So a *new* file whose first block finds no datanodes is made again, for
+//! other ones; at last with a replica less, and the namenode told to make up for it, which is where
+//! Hadoop's client ends too.
 
 use super::fs::{FileSystem, FsError, FsErrorKind, Recovered, Writer};
 use super::hadoop::Target;
@@ -35,7 +41,8 @@ impl FileSystem for RemoteFiles {
     async fn create(&self, path: &str) -> Result<Box<dyn Writer>, FsError> {
         let made = self.client.create(path, WriteOptions::default()).await;
         let file = made.map_err(|error| of(error, "create", path))?;
-        Ok(Box::new(RemoteWriter { file, path: path.to_owned() }))
+        let (client, path) = (self.client.clone(), path.to_owned());
+        Ok(Box::new(RemoteWriter { client, file, path, is_new: true }))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
@@ -47,7 +54,7 @@ impl FileSystem for RemoteFiles {
         self.client.delete(path, false).await.map(|_| ()).map_err(|error| of(error, "delete", path))
     }
 
-    async fn recover(&self, path: &str, _: Option<u64>) -> Result<Recovered, FsError> {
+    async fn recover(&self, path: &str) -> Result<Recovered, FsError> {
         let recovered = self.client.recover_lease(path).await;
         if !recovered.map_err(|error| of(error, "recover", path))? {
             return Ok(Recovered::UnderWay);
@@ -56,18 +63,81 @@ impl FileSystem for RemoteFiles {
         let info = info.map_err(|error| of(error, "look for", path))?;
         Ok(Recovered::Closed(info.length as u64))
     }
+
+    async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
+        self.replace_by_start(path, len).await.map_err(|error| of(error, "cut", path))
+    }
 }
 
+/// Bytes copied at a time.
+const COPY_BYTES: u64 = 4 << 20;
+
+impl RemoteFiles {
+    /// hdfs-native can't truncate: writes the start of a file into another, which then takes its
+    /// place in one step. What a crash leaves of that one is hidden from jobs, and overwritten.
+    async fn replace_by_start(&self, path: &str, len: u64) -> Result<(), HdfsError> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let start = format!("{dir}/_{name}.cut");
+        let mut from = self.client.read(path).await?;
+        let mut to = self.client.create(&start, WriteOptions::default().overwrite(true)).await?;
+        let mut left = len;
+        while left > 0 {
+            let bytes = from.read_bytes(left.min(COPY_BYTES) as usize).await?;
+            if bytes.is_empty() {
+                return Err(HdfsError::OperationFailed(format!("{left} bytes are missing")));
+            }
+            left -= bytes.len() as u64;
+            to.write_bytes(bytes).await?;
+        }
+        to.close().await?;
+        self.client.rename(&start, path, true).await
+    }
+}
+
+/// How often a new file is made again, and how often of that with all its replicas.
+const REMAKES: usize = 10;
+const REMAKES_IN_FULL: usize = 3;
+
 struct RemoteWriter {
+    client: Client,
     file: FileWriter,
     path: String,
+    /// Nothing was written yet.
+    is_new: bool,
+}
+
+impl RemoteWriter {
+    /// Makes the file again until its first block finds datanodes.
+    async fn remake(&mut self, bytes: &Bytes, mut error: HdfsError) -> Result<(), HdfsError> {
+        let info = self.client.get_file_info(&self.path).await?;
+        let replicas = info.replication.unwrap_or(1).max(1);
+        for attempt in 0..REMAKES {
+            let fewer = if attempt < REMAKES_IN_FULL { replicas } else { (replicas - 1).max(1) };
+            let options = WriteOptions::default().overwrite(true).replication(fewer);
+            // the file is this writer's own, and nothing in it was acknowledged
+            self.file = self.client.create(&self.path, options).await?;
+            match self.file.write_bytes(bytes.clone()).await {
+                Ok(_) if fewer == replicas => return Ok(()),
+                Ok(_) => {
+                    tracing::debug!("{}: begun with {fewer} of {replicas} replicas", self.path);
+                    return self.client.set_replication(&self.path, replicas).await.map(|_| ());
+                }
+                Err(next) => error = next,
+            }
+        }
+        Err(error)
+    }
 }
 
 #[async_trait]
 impl Writer for RemoteWriter {
     async fn append(&mut self, bytes: Bytes) -> Result<(), FsError> {
-        let written = self.file.write_bytes(bytes).await;
-        written.map(|_| ()).map_err(|error| of(error, "write", &self.path))
+        let is_new = std::mem::take(&mut self.is_new);
+        let written = match self.file.write_bytes(bytes.clone()).await {
+            Err(error) if is_new => self.remake(&bytes, error).await,
+            written => written.map(|_| ()),
+        };
+        written.map_err(|error| of(error, "write", &self.path))
     }
 
     async fn sync(&mut self) -> Result<(), FsError> {
