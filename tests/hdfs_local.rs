@@ -39,7 +39,7 @@ impl Place {
     }
 
     fn sink_at(&self, path: &str, pairs: &[&[(&str, &str)]]) -> HdfsSink {
-        let path = format!("file:{path}");
+        let path = if path.contains("://") { path.to_owned() } else { format!("file:{path}") };
         let mut all = vec![("hdfs.path", path.as_str())];
         all.extend(pairs.concat());
         let settings = Settings::of_pairs("a.sinks.k", COMPONENT.keys, &all);
@@ -443,4 +443,46 @@ async fn journal_that_cannot_be_written_stops_new_files_but_not_the_agent() {
     assert_eq!(sink.deliver(&batch(0, &["a"])).await, Outcome::Delivered);
     sink.close().await.unwrap();
     assert_eq!(place.text(), "a\n");
+}
+
+/// A namenode that takes connections and never answers.
+#[cfg(feature = "hdfs")]
+#[tokio::test]
+async fn hdfs_that_does_not_answer_hangs_neither_delivery_nor_stop() {
+    let place = Place::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("hdfs://{}/x", silent.local_addr().unwrap());
+    let mut sink = place.sink_at(&uri, &[TEXT, &[("hdfs.callTimeout", "200")]]);
+    sink.open().await.unwrap();
+    let began = Instant::now();
+    let Outcome::Failed(failure) = sink.deliver(&batch(0, &["a"])).await else {
+        panic!("it was delivered");
+    };
+    assert!(failure.retryable && failure.reason.contains("hdfs.callTimeout"), "{}", failure.reason);
+    sink.close().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_by_name() {
+    let cases: [(&[(&str, &str)], &str); 8] = [
+        (&[("hdfs.fileType", "CompressedStream")], "CompressedStream is not supported yet"),
+        (&[("hdfs.codeC", "gzip")], "'gzip' is not supported yet"),
+        (&[("hdfs.path", "s3a://b/x")], "'s3a:' is not supported yet"),
+        (&[("hdfs.path", "/x/%q")], "unknown escape '%q'"),
+        (&[("hdfs.timeZone", "Mars/Olympus")], "is no time zone"),
+        (&[("hdfs.round", "true"), ("hdfs.roundValue", "61")], "61 is outside 1..=60"),
+        (&[("hdfs.inUsePrefix", "a/b")], "must not hold a '/'"),
+        (&[("hdfs.fileType", "DataStream"), ("serializer", "csv")], "csv"),
+    ];
+    for (pairs, expected) in cases {
+        let all = [&[("hdfs.path", "/x")], pairs].concat();
+        let settings = Settings::of_pairs("a.sinks.k", COMPONENT.keys, &all);
+        let refused = HdfsSink::new(&settings, &SinkEnv::default()).err();
+        let problem = refused.unwrap_or_else(|| panic!("{pairs:?} was taken")).to_string();
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let fine = [("hdfs.path", "/x"), ("hdfs.timeZone", "GMT+05:30"), ("hdfs.codeC", "none")];
+    let settings = Settings::of_pairs("a.sinks.k", COMPONENT.keys, &fine);
+    assert!(HdfsSink::new(&settings, &SinkEnv::default()).is_ok());
 }

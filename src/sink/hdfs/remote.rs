@@ -18,6 +18,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hdfs_native::file::FileWriter;
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
+use std::future::Future;
+use std::time::Duration;
 
 /// An HDFS.
 pub(super) struct RemoteFiles {
@@ -42,7 +44,7 @@ impl FileSystem for RemoteFiles {
         let made = self.client.create(path, WriteOptions::default()).await;
         let file = made.map_err(|error| of(error, "create", path))?;
         let (client, path) = (self.client.clone(), path.to_owned());
-        Ok(Box::new(RemoteWriter { client, file, path, is_new: true }))
+        Ok(Box::new(RemoteWriter { client, file, path, begun: Some(Vec::new()) }))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
@@ -95,20 +97,23 @@ impl RemoteFiles {
 }
 
 /// How often a new file is made again, and how often of that with all its replicas.
-const REMAKES: usize = 10;
+const REMAKES: usize = 20;
 const REMAKES_IN_FULL: usize = 3;
+/// How long the first block of a new file may take before other datanodes are asked for.
+const FIRST_MAX: Duration = Duration::from_secs(10);
 
 struct RemoteWriter {
     client: Client,
     file: FileWriter,
     path: String,
-    /// Nothing was written yet.
-    is_new: bool,
+    /// What was written to it, until some of it was synced.
+    begun: Option<Vec<Bytes>>,
 }
 
 impl RemoteWriter {
-    /// Makes the file again until its first block finds datanodes.
-    async fn remake(&mut self, bytes: &Bytes, mut error: HdfsError) -> Result<(), HdfsError> {
+    /// Makes a file of which nothing is synced again, until its first block finds datanodes; what
+    /// was written to it is synced then.
+    async fn remake(&mut self, begun: &[Bytes], mut error: HdfsError) -> Result<(), HdfsError> {
         let info = self.client.get_file_info(&self.path).await?;
         let replicas = info.replication.unwrap_or(1).max(1);
         for attempt in 0..REMAKES {
@@ -116,11 +121,13 @@ impl RemoteWriter {
             let options = WriteOptions::default().overwrite(true).replication(fewer);
             // the file is this writer's own, and nothing in it was acknowledged
             self.file = self.client.create(&self.path, options).await?;
-            match self.file.write_bytes(bytes.clone()).await {
-                Ok(_) if fewer == replicas => return Ok(()),
-                Ok(_) => {
-                    tracing::debug!("{}: begun with {fewer} of {replicas} replicas", self.path);
-                    return self.client.set_replication(&self.path, replicas).await.map(|_| ());
+            match first(begin(&mut self.file, begun)).await {
+                Ok(()) if fewer == replicas => return Ok(()),
+                Ok(()) => {
+                    let asked = self.client.set_replication(&self.path, replicas).await;
+                    let path = &self.path;
+                    tracing::debug!("{path}: {fewer} of {replicas} replicas at first: {asked:?}");
+                    return Ok(());
                 }
                 Err(next) => error = next,
             }
@@ -129,23 +136,61 @@ impl RemoteWriter {
     }
 }
 
+async fn begin(file: &mut FileWriter, begun: &[Bytes]) -> Result<(), HdfsError> {
+    for bytes in begun {
+        file.write_bytes(bytes.clone()).await?;
+    }
+    file.hsync().await
+}
+
+async fn first<T>(call: impl Future<Output = Result<T, HdfsError>>) -> Result<T, HdfsError> {
+    tokio::time::timeout(FIRST_MAX, call).await.unwrap_or_else(|_| {
+        Err(HdfsError::OperationFailed(format!("no answer of datanodes within {FIRST_MAX:?}")))
+    })
+}
+
 #[async_trait]
 impl Writer for RemoteWriter {
     async fn append(&mut self, bytes: Bytes) -> Result<(), FsError> {
-        let is_new = std::mem::take(&mut self.is_new);
-        let written = match self.file.write_bytes(bytes.clone()).await {
-            Err(error) if is_new => self.remake(&bytes, error).await,
-            written => written.map(|_| ()),
+        let written = match self.begun.take() {
+            None => self.file.write_bytes(bytes).await.map(|_| ()),
+            Some(mut begun) => {
+                begun.push(bytes.clone());
+                match first(self.file.write_bytes(bytes)).await {
+                    Ok(_) => {
+                        self.begun = Some(begun);
+                        Ok(())
+                    }
+                    Err(error) => self.remake(&begun, error).await,
+                }
+            }
         };
         written.map_err(|error| of(error, "write", &self.path))
     }
 
     async fn sync(&mut self) -> Result<(), FsError> {
-        self.file.hsync().await.map_err(|error| of(error, "sync", &self.path))
+        let synced = match self.begun.take() {
+            None => self.file.hsync().await,
+            Some(begun) => match first(self.file.hsync()).await {
+                Err(error) => self.remake(&begun, error).await,
+                synced => synced,
+            },
+        };
+        synced.map_err(|error| of(error, "sync", &self.path))
     }
 
     async fn close(&mut self) -> Result<(), FsError> {
-        self.file.close().await.map_err(|error| of(error, "close", &self.path))
+        let closed = match self.begun.take() {
+            None => self.file.close().await,
+            Some(begun) => match first(self.file.close()).await {
+                Err(error) => match self.remake(&begun, error).await {
+                    Ok(()) => self.file.close().await,
+                    failed => failed,
+                },
+                closed => closed,
+            },
+        };
+        closed.map_err(|error| of(error, "close", &self.path))
     }
 }
 
