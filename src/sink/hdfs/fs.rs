@@ -50,7 +50,8 @@ pub(super) trait FileSystem: Send + Sync {
 pub(super) enum Recovered {
     /// Closed, with so many bytes.
     Closed(u64),
-    /// Under way: ask again later.
+    /// Under way: ask again later. Only HDFS says so.
+    #[cfg_attr(not(feature = "hdfs"), allow(dead_code))]
     UnderWay,
 }
 
