@@ -9,6 +9,8 @@
 
 use crate::offset::{Offset, OffsetRange};
 use bytes::Bytes;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// An event of its own: headers in their order of arrival, and the body.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -82,6 +84,23 @@ impl<'a> EventRef<'a> {
     /// The value of the header `name`; of several, the last, as in Flume's map.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.headers().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    }
+
+    /// The headers as Flume's map has them: each name once, where it came first, with its last value.
+    pub fn header_map(&self) -> Vec<(&'a str, &'a str)> {
+        let mut map: Vec<(&str, &str)> = Vec::new();
+        // an event may have very many headers: each is found in one step
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (name, value) in self.headers() {
+            match places.entry(name) {
+                Entry::Occupied(place) => map[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    place.insert(map.len());
+                    map.push((name, value));
+                }
+            }
+        }
+        map
     }
 
     /// A copy that owns its bytes.

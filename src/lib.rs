@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod source;
 // 5: the process, and the look inside
 pub mod agent;
+pub mod bench;
 pub mod client;
 pub mod inspect;
 // 6: words of the command line to calls

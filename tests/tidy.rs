@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["channel", "sink"],
     &["dispatch", "ingest"],
     &["source", "client"],
-    &["agent", "inspect"],
+    &["agent", "bench", "inspect"],
     &["cli"],
     &["bin"],
 ];
@@ -116,7 +116,7 @@ fn unsafe_stands_in_the_storage_alone_and_says_why() {
     for file in sources() {
         let path = file.path.to_str().unwrap();
         let blocks: Vec<_> = file.code.match_indices("unsafe {").collect();
-        assert!(blocks.is_empty() || path == "log/storage.rs", "unsafe in {path}");
+        assert!(blocks.is_empty() || path.starts_with("log/storage"), "unsafe in {path}");
         for (at, _) in blocks {
             let before = &file.code[at.saturating_sub(700)..at];
             assert!(before.contains("SAFETY:"), "{path}: an unsafe block without its reason");

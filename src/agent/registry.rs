@@ -2,7 +2,7 @@
 
 use crate::channel::keys;
 use crate::config::{Component, Problem, Settings, SinkPlan, SourcePlan};
-use crate::sink::{Sink, SinkEnv, scaffold};
+use crate::sink::{Sink, SinkEnv, file_roll, logger, null};
 use crate::source::{Source, avro, netcat, seq};
 
 type BuildSource = fn(&Settings) -> Result<Box<dyn Source>, Problem>;
@@ -16,8 +16,11 @@ static SOURCES: [(&Component, BuildSource); 3] = [
 
 static CHANNELS: [&Component; 2] = [&keys::MEMORY, &keys::FILE];
 
-static SINKS: [(&Component, BuildSink); 2] =
-    [(&scaffold::NULL, scaffold::null), (&scaffold::FR, scaffold::fr)];
+static SINKS: [(&Component, BuildSink); 3] = [
+    (&file_roll::COMPONENT, file_roll::build),
+    (&logger::COMPONENT, logger::build),
+    (&null::COMPONENT, null::build),
+];
 
 /// Every component there is, by role: sources, channels, sinks.
 pub fn components() -> Vec<&'static Component> {

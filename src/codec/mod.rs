@@ -5,6 +5,9 @@
 
 use crate::event::EventRef;
 
+pub mod avro;
+pub mod text;
+
 /// Turns events into the bytes of one file. Order of life: `begin`, then `event` and `flush`, then
 /// `end`. Each appends to `out`; what is in `out` belongs to the caller.
 pub trait EventSerializer: Send {

@@ -1,11 +1,18 @@
 //! Delivery to the outside. A sink gets a batch and says what became of it; it knows neither cursor
 //! nor policy, and keeps nothing that a crash would lose: what it has not answered for stays in the log.
 
+use crate::config::{Problem, Settings};
 use crate::event::EventBatch;
 use crate::offset::Offset;
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::time::Instant;
+
+pub mod file_roll;
+mod local;
+pub mod logger;
+pub mod null;
+pub mod serializer;
 
 /// A destination of events, driven by one task.
 ///
@@ -104,5 +111,7 @@ impl From<std::io::Error> for SinkError {
     }
 }
 
-#[allow(missing_docs)]
-pub mod scaffold;
+/// The most events of a batch, as the key `key` says.
+fn batch_events(settings: &Settings, key: &str) -> Result<u32, Problem> {
+    Ok(u32::try_from(settings.count(key)?).unwrap_or(u32::MAX))
+}

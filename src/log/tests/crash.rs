@@ -107,7 +107,7 @@ impl World {
         }
         assert_eq!(more.next(), None, "nothing comes up that was not put");
         self.records = found;
-        let cursors = opened.cursors.as_deref().map_or(0, |c| LE::read_u64(c));
+        let cursors = opened.cursors.as_deref().map_or(0, LE::read_u64);
         assert!(cursors >= self.synced, "synced cursors {} became {cursors}", self.synced);
         assert!(cursors <= self.saved, "cursors {cursors} were never saved");
         self.kept = cursors;

@@ -1,0 +1,223 @@
+//! One group: taken from the queue, placed, written, synced, told; and what rolls a segment.
+
+use super::core::{Active, Core};
+use super::{GROUP_BATCHES_MAX, GROUP_BYTES_MAX, Pending, Writer, ZEROS, now_ns};
+use crate::log::batch::SealedBatch;
+use crate::log::error::LogError;
+use crate::log::format::{
+    BATCH_HEADER_LEN, BatchKind, GROUP_ALIGN, INCOMPAT_GAP, SEGMENT_HEADER_LEN, SegmentHeader,
+    payload_crc, usable_end,
+};
+use crate::log::options::Durability;
+use crate::log::segment::{Segment, SegmentEnd, Summing, write_header, write_seal};
+use crate::offset::Offset;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+impl Writer {
+    /// Writes one group of what is queued; false if nothing was.
+    pub(super) fn commit_group(&self, core: &mut Core) -> bool {
+        let next = self.lock_queue().pending.front().map(|p| p.batch.buffer.len() as u64);
+        let Some(next) = next else { return false };
+        if let Err(error) = self.usable().and_then(|()| self.make_room(core, next)) {
+            self.refuse_all(error);
+            return true;
+        }
+        let mut group = self.take_group(core);
+        match self.write_group(core, &mut group) {
+            Ok(()) => self.complete(core, group),
+            Err(error) => {
+                group.into_iter().for_each(|pending| self.refuse(pending, error.clone()));
+                self.refuse_all(error);
+                self.notify();
+            }
+        }
+        true
+    }
+
+    /// Sees to an active segment with room for a batch of `len` bytes.
+    fn make_room(&self, core: &mut Core, len: u64) -> Result<(), LogError> {
+        let end = usable_end(self.options.segment_bytes);
+        if core.active.as_ref().is_some_and(|active| active.position + len <= end) {
+            return Ok(());
+        }
+        // the new segment first: without one, the old one goes on taking batches that fit
+        let spare = self.maker.take(self.options.background)?;
+        self.seal_active(core)?;
+        let (prev_segment_id, prev) = match core.previous {
+            Some((id, end)) => (id, end),
+            None => {
+                (0, SegmentEnd { lsn: 0, offset: 0, chain: 0, first_time_ms: 0, last_time_ms: 0 })
+            }
+        };
+        let header = SegmentHeader {
+            log_uuid: self.log_uuid,
+            segment_id: spare.id,
+            base_lsn: core.next_base_lsn,
+            base_offset: core.next_offset,
+            segment_bytes: self.options.segment_bytes,
+            epoch: self.epoch,
+            salt: fastrand::u64(..),
+            prev_segment_id,
+            prev_end_lsn: prev.lsn,
+            prev_end_offset: prev.offset,
+            prev_chain_crc: core.chain,
+            incompat: if core.gap { INCOMPAT_GAP } else { 0 },
+            activated_ns: now_ns(),
+        };
+        let written = write_header(&*spare.file, &header);
+        self.check(&format!("write the header of segment {:016x}", spare.id), written)?;
+        let segment = Arc::new(Segment::new(header, spare.file));
+        let sum = Summing::new(&header);
+        self.segments.write().expect("no holder panics").push_back(Arc::clone(&segment));
+        core.gap = false;
+        core.next_base_lsn = header.base_lsn + header.segment_bytes;
+        core.active = Some(Active { segment, position: SEGMENT_HEADER_LEN, sum });
+        Ok(())
+    }
+
+    /// Takes from the queue what fits into one group and into the active segment.
+    fn take_group(&self, core: &Core) -> Vec<Pending> {
+        let position = core.active.as_ref().expect("made room for it").position;
+        let room = (usable_end(self.options.segment_bytes) - position) as usize;
+        let mut queue = self.lock_queue();
+        let mut group = Vec::with_capacity(queue.pending.len().min(GROUP_BATCHES_MAX));
+        let mut bytes = 0;
+        while let Some(next) = queue.pending.front().map(|p| p.batch.buffer.len()) {
+            let full = bytes + next > room
+                || (bytes > 0 && bytes + next > GROUP_BYTES_MAX)
+                || group.len() == GROUP_BATCHES_MAX;
+            if full {
+                break;
+            }
+            bytes += next;
+            group.extend(queue.pending.pop_front());
+        }
+        assert!(!group.is_empty(), "the first one fits: room was made for it");
+        group
+    }
+
+    /// Places, writes and, at `always`, syncs a group.
+    fn write_group(&self, core: &mut Core, group: &mut [Pending]) -> Result<(), LogError> {
+        let time_ns = now_ns().max(core.last_time_ns);
+        core.last_time_ns = time_ns;
+        let start = core.active.as_ref().expect("made room for it").position;
+        for pending in group.iter_mut() {
+            let SealedBatch { payload_len, payload_crc, count, .. } = pending.batch;
+            let header = core.place(BatchKind::Data, payload_len, payload_crc, count);
+            core.put_header(&header, &mut pending.batch.buffer);
+        }
+        let always = self.options.durability == Durability::Always;
+        let pad = if always { core.pad() } else { None };
+        let mut slices: Vec<_> =
+            group.iter().map(|pending| IoSlice::new(&pending.batch.buffer)).collect();
+        if let Some((head, zeros)) = &pad {
+            slices.extend([IoSlice::new(head), IoSlice::new(&ZEROS[..*zeros])]);
+        }
+        let active = core.active.as_ref().expect("made room for it");
+        let written = active.segment.file.write_at(start, &slices);
+        self.check(&format!("write {} at byte {start}", active.segment.name()), written)?;
+        let end = active.position;
+        core.tails.written_lsn = active.segment.header.base_lsn + end;
+        core.tails.tail = Offset(core.next_offset);
+        self.count(group, end - start);
+        if always {
+            self.sync_active(core)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, group: &[Pending], bytes: u64) {
+        let mut counts = self.counts.lock().expect("no holder panics");
+        counts.groups += 1;
+        counts.batches += group.len() as u64;
+        counts.events += group.iter().map(|p| u64::from(p.batch.count)).sum::<u64>();
+        counts.bytes += bytes;
+    }
+
+    /// Tells everybody what has been written.
+    fn complete(&self, core: &Core, group: Vec<Pending>) {
+        let reserved: u64 = group.iter().map(|p| p.batch.buffer.len() as u64).sum();
+        let position = core.active.as_ref().map_or(0, |active| active.position);
+        self.room.written(reserved, position);
+        self.publish(&core.tails);
+        self.write_state(&core.tails, false);
+        let events: u64 = group.iter().map(|p| u64::from(p.batch.count)).sum();
+        let mut first = Offset(core.next_offset - events);
+        let mut wakers = Vec::with_capacity(group.len());
+        for pending in group {
+            let end = first.plus(pending.batch.count.into());
+            wakers.extend(pending.ticket.fill(Ok(first..end)));
+            first = end;
+        }
+        wakers.into_iter().for_each(|waker| waker.wake());
+        self.notify();
+    }
+
+    /// Pads to the block border if it must, and syncs the active segment.
+    pub(super) fn sync_active(&self, core: &mut Core) -> Result<(), LogError> {
+        let Some(active) = &core.active else { return Ok(()) };
+        let (name, start) = (active.segment.name(), active.position);
+        if let Some((head, zeros)) = core.pad() {
+            let active = core.active.as_ref().expect("it is there");
+            let slices = [IoSlice::new(&head), IoSlice::new(&ZEROS[..zeros])];
+            let written = active.segment.file.write_at(start, &slices);
+            self.check(&format!("write {name} at byte {start}"), written)?;
+            core.tails.written_lsn = active.segment.header.base_lsn + active.position;
+        }
+        let active = core.active.as_ref().expect("it is there");
+        self.check(&format!("sync {name}"), active.segment.file.sync())?;
+        self.counts.lock().expect("no holder panics").syncs += 1;
+        core.tails.durable_lsn = core.tails.written_lsn;
+        core.tails.durable_tail = core.tails.tail;
+        self.publish(&core.tails);
+        Ok(())
+    }
+
+    /// Makes the active segment durable, then seals it: a valid trailer proves durability.
+    pub(super) fn seal_active(&self, core: &mut Core) -> Result<(), LogError> {
+        if core.tails.durable_lsn < core.tails.written_lsn {
+            self.sync_active(core)?;
+        }
+        let Some(active) = core.active.take() else { return Ok(()) };
+        let summary = active.sum.finish();
+        let sealed = write_seal(&active.segment, &summary);
+        self.check(&format!("seal {}", active.segment.name()), sealed)?;
+        active.segment.set_end(summary.end);
+        core.previous = Some((active.segment.id(), summary.end));
+        self.room.sealed(self.sealed_bytes(), 0);
+        Ok(())
+    }
+
+    /// After an idle time: writes how far the log is durable, if no header on disk says so yet.
+    pub(super) fn mark_durable(&self) {
+        let Ok(mut core) = self.core.try_lock() else { return };
+        let core = &mut *core;
+        if self.options.durability != Durability::Always
+            || core.evident_lsn >= core.tails.durable_lsn
+            || self.poison.get().is_some()
+        {
+            return;
+        }
+        let Some(active) = &core.active else { return };
+        let start = active.position;
+        if start + GROUP_ALIGN > usable_end(self.options.segment_bytes) {
+            return;
+        }
+        let header = core.place(BatchKind::Watermark, 0, payload_crc(&[]), 0);
+        let mut head = [0; BATCH_HEADER_LEN as usize];
+        core.put_header(&header, &mut head);
+        let written = {
+            let active = core.active.as_ref().expect("it is there");
+            active.segment.file.write_at(start, &[IoSlice::new(&head)])
+        };
+        if self.check("write a watermark", written).is_ok() {
+            let active = core.active.as_ref().expect("it is there");
+            core.tails.written_lsn = active.segment.header.base_lsn + active.position;
+            if self.sync_active(core).is_ok() {
+                core.evident_lsn = core.tails.durable_lsn; // of itself nothing more needs saying
+                self.write_state(&core.tails, false);
+            }
+        }
+    }
+}
