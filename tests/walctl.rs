@@ -236,6 +236,18 @@ fn command_lines_that_can_not_be_followed_end_with_2() {
 }
 
 #[test]
+fn bench_prints_its_figures_and_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let quick = ["--seconds", "0.02", "--rounds", "1", "--producers", "2", "--json"];
+    let (code, text) = run("bench", dir.path(), &quick);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &report["producers"]), (0, &2.into()));
+    assert!(report["ratios"]["put_to_group_commit"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(run("bench", dir.path(), &["--producers", "0"]).0, 2);
+}
+
+#[test]
 fn damage_is_found_named_and_read_around() {
     let seal = SEGMENT - 8192 + 4096;
     let usable_end = SEGMENT - 8192;

@@ -1,10 +1,12 @@
 //! The words of `walctl`'s command line.
 
+use crate::bench;
 use crate::inspect::Bound;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Looks into a channel's log: read-only, at any time, the agent running or dead.
+/// Looks into a channel's log: read-only, at any time, the agent running or dead. Only `bench`
+/// writes, in a directory of its own that it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
@@ -39,6 +41,17 @@ pub(super) enum Command {
     Cursors(Target),
     /// Check every byte that the log relies on: exit code 1 if something is wrong
     Verify(Target),
+    /// Measure puts and takes here, beside what this disk can do without a log
+    Bench(BenchArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    pub options: bench::Options,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,9 +1,10 @@
-//! The command line of `walctl`: words to one call of `crate::inspect`, and its exit code.
+//! The command line of `walctl`: words to one call of `crate::inspect` or `crate::bench`, and its exit code.
 
 mod args;
 mod cat;
 mod render;
 
+use crate::bench;
 use crate::inspect::{InspectError, LogDir, Snapshot, cursors, segments, stat, verify};
 use args::{Cli, Command, Target};
 use clap::Parser;
@@ -65,6 +66,8 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
 }
@@ -106,6 +109,13 @@ fn command(command: Command) -> Result<Done, Failure> {
             }
         }
         Command::Cat(args) => return cat::cat(&args),
+        Command::Bench(args) => {
+            let report = bench::run(&args.options)?;
+            print(&match args.json {
+                true => json_text(&report),
+                false => report.to_string(),
+            })?;
+        }
     }
     Ok(Done::Fine)
 }
