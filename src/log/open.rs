@@ -1,7 +1,7 @@
 //! Opening a log: lock, identity, segments, the last segment's end, cursors; then a writer.
 
 use super::error::{FormatError, LogError};
-use super::format::{META_LEN, Meta, STATE_LEN, State};
+use super::format::{META_LEN, Meta, STATE_LEN, SegmentHeader, State};
 use super::journal::{Journal, JournalFound, Mark};
 use super::maker::{Maker, Spare};
 use super::options::LogOptions;
@@ -182,19 +182,27 @@ fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Send + Sync>, LogError> {
     taken.map_err(|owner| LogError::InUse { dir: storage.describe(), owner })
 }
 
-/// A log without META: a new one, unless there are segments that say whose they are.
-fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, LogError> {
+/// The header of the newest epoch that any segment file has, whosever it is: a log without META is
+/// known by it.
+///
+/// # Errors
+/// A file can't be read.
+pub fn newest_header(storage: &dyn Storage) -> Result<Option<SegmentHeader>, LogError> {
     let files = storage.list(SEGMENT_DIR).map_err(LogError::io("list the segments"))?;
-    let mut newest: Option<super::format::SegmentHeader> = None;
+    let mut newest: Option<SegmentHeader> = None;
     for (name, len) in &files {
         let Some(id) = segment_id_of(name) else { continue };
         let name = segment_name(id);
-        let file = storage.open(&name, false).map_err(LogError::io(format!("open {name}")))?;
+        let file = match storage.open(&name, false) {
+            // a reader beside an owner: the file was reclaimed since it was listed
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(LogError::io(format!("open {name}")))?,
+        };
         for position in [0, super::format::usable_end((*len).max(8192))] {
             let mut page = vec![0; super::format::SEGMENT_HEADER_LEN as usize];
             let read =
                 file.read_at(position, &mut page).map_err(LogError::io(format!("read {name}")))?;
-            if let Ok(header) = super::format::SegmentHeader::decode(&page[..read])
+            if let Ok(header) = SegmentHeader::decode(&page[..read])
                 && header.segment_id == id
                 && newest.is_none_or(|newest| newest.epoch < header.epoch)
             {
@@ -202,6 +210,12 @@ fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, 
             }
         }
     }
+    Ok(newest)
+}
+
+/// A log without META: a new one, unless there are segments that say whose they are.
+fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, LogError> {
+    let newest = newest_header(storage)?;
     if newest.is_some() {
         tracing::warn!(target: "levada::log",
             "{}: META.a and META.b are missing or damaged; the segments say whose log it is",
@@ -215,7 +229,8 @@ fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, 
     })
 }
 
-fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
+/// How far the log is known to have been durable, by STATE and the cursor journal.
+pub fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
     let evidence = Evidence::of_mark(mark);
     // within one boot what was synced is still what was synced, and STATE was written after it
     match (state, storage.boot_id()) {

@@ -92,7 +92,10 @@ impl Segment {
     /// The batches up to `end_lsn`.
     pub fn batches<'a>(&self, view: &'a dyn View, end_lsn: u64) -> Batches<'a> {
         let base_lsn = self.header.base_lsn;
-        let end = (end_lsn - base_lsn).min(usable_end(self.header.segment_bytes)).min(view.len());
+        let end = end_lsn
+            .saturating_sub(base_lsn)
+            .min(usable_end(self.header.segment_bytes))
+            .min(view.len());
         Batches { view, seed: self.seed, base_lsn, end }
     }
 
