@@ -11,7 +11,7 @@
 mod lab;
 mod support;
 
-use lab::{Lab, lines, skip};
+use lab::{Hdfs, Lab, lines, skip};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -261,44 +261,93 @@ fn seed_config_with_a_core_site_writes_to_hdfs_what_flume_client_sends() {
     assert_each_once(&acknowledged, &hdfs.events("sequence", "/user/hive/flume"));
 }
 
+/// A config with one or two sinks into HDFS: `k1` into `/k1`, `k2` into `/k2`, with more keys.
+fn hdfs_config(dir: &Path, port: u16, sinks: &[&str], keys: &[(&str, &str)]) -> PathBuf {
+    let mut more = format!("a.sinks = {}\na.channels.c.exec.type = roundrobin\n", sinks.join(" "));
+    for sink in sinks {
+        let line = |(key, value): &(&str, &str)| format!("a.sinks.{sink}.{key} = {value}\n");
+        let path = format!("/{sink}");
+        more.extend([("type", "hdfs"), ("channel", "c"), ("hdfs.path", &path)].iter().map(line));
+        more.extend(keys.iter().map(line));
+    }
+    write_config(dir, &config(port, &more))
+}
+
+/// Starts the agent once more, as a crash or the time limit of a stop may have left events in the
+/// log, and stops it when every acknowledged event is in HDFS. Returns what is there.
+fn deliver_the_rest(
+    hdfs: &mut Hdfs,
+    dir: &Path,
+    config: &Path,
+    format: &str,
+    acknowledged: &[String],
+) -> Vec<String> {
+    let conf = hdfs.conf.to_str().unwrap().to_owned();
+    let mut agent = Agent::start(dir, config, &["-c", &conf]);
+    agent.address();
+    let deadline = Instant::now() + PATIENCE;
+    while missing(acknowledged, &hdfs.events(format, "/")) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    stop(agent);
+    let delivered = hdfs.events(format, "/");
+    let missing = missing(acknowledged, &delivered);
+    assert_eq!(missing, 0, "of {} acknowledged events are missing", acknowledged.len());
+    delivered
+}
+
 #[test]
 fn hdfs_sink_loses_nothing_when_a_datanode_of_its_open_file_stops() {
     let Some(lab) = Lab::find("a datanode that stops") else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut hdfs = lab.hdfs(dir.path(), 4);
-    let one_file = "a.sinks = k\na.sinks.k.type = hdfs\na.sinks.k.channel = c\n\
-         a.sinks.k.hdfs.path = /stop\na.sinks.k.hdfs.rollInterval = 0\n\
-         a.sinks.k.hdfs.rollSize = 0\na.sinks.k.hdfs.rollCount = 0\n";
-    let config = write_config(dir.path(), &config(0, one_file));
+    let one_file = [("hdfs.rollInterval", "0"), ("hdfs.rollSize", "0"), ("hdfs.rollCount", "0")];
+    let config = hdfs_config(dir.path(), 0, &["k1"], &one_file);
     let conf = hdfs.conf.to_str().unwrap().to_owned();
     let mut agent = Agent::start(dir.path(), &config, &["-c", &conf]);
     let record = dir.path().join("acked");
     let arguments = format!("batch=20 connections=2 acked={}", record.display());
     let load = lab.load(agent.address(), &arguments);
-    let mut open = Vec::new();
-    wait_until("a file in HDFS", || {
-        open = hdfs.files("/stop");
-        !open.is_empty()
-    });
+    wait_until("a file in HDFS", || !hdfs.files("/k1").is_empty());
     std::thread::sleep(Duration::from_secs(1));
-    let holder = hdfs.command(&format!("holder {}", open[0]));
+    let open = hdfs.files("/k1").remove(0);
+    let holder = hdfs.command(&format!("holder {open}"));
     hdfs.command(&format!("stop-datanode {holder}"));
     std::thread::sleep(Duration::from_secs(3));
     load.finish();
-    let acknowledged = lines(&record);
     stop(agent);
+    deliver_the_rest(&mut hdfs, dir.path(), &config, "sequence", &lines(&record));
+}
+
+#[test]
+fn kill_9_under_flume_client_load_loses_nothing_on_its_way_to_hdfs() {
+    let Some(lab) = Lab::find("kill -9 before HDFS") else { return };
+    let kills: usize = std::env::var("LEVADA_KILLS").map_or(2, |n| n.parse().unwrap()).min(10);
+    let dir = tempfile::tempdir().unwrap();
+    let mut hdfs = lab.hdfs(dir.path(), 3);
+    let conf = hdfs.conf.to_str().unwrap().to_owned();
+    let keys =
+        [("hdfs.fileType", "DataStream"), ("hdfs.rollSize", "0"), ("hdfs.rollCount", "2000")];
+    let config = hdfs_config(dir.path(), 0, &["k1"], &keys);
     let mut agent = Agent::start(dir.path(), &config, &["-c", &conf]);
-    agent.address();
-    let mut delivered = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while missing(&acknowledged, &delivered) > 0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(200));
-        delivered = hdfs.events("sequence", "/stop");
+    let address = agent.address();
+    let config = hdfs_config(dir.path(), address.port(), &["k1"], &keys);
+    let record = dir.path().join("acked");
+    let arguments = format!("batch=20 body=100 reconnect=true acked={}", record.display());
+    let load = lab.load(address, &arguments);
+    wait_until("a file in HDFS", || !hdfs.files("/k1").is_empty());
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_millis(fastrand::u64(50..900)));
+        agent.kill();
+        agent = Agent::start(dir.path(), &config, &["-c", &conf]);
+        agent.address();
     }
-    stop(agent);
-    delivered = hdfs.events("sequence", "/stop");
-    let missing = missing(&acknowledged, &delivered);
-    assert_eq!(missing, 0, "of {} acknowledged events are missing", acknowledged.len());
+    std::thread::sleep(Duration::from_millis(500));
+    load.finish();
+    agent.kill();
+    deliver_the_rest(&mut hdfs, dir.path(), &config, "text", &lines(&record));
+    let open: Vec<_> = hdfs.files("/").into_iter().filter(|file| file.ends_with(".tmp")).collect();
+    assert!(open.is_empty(), "left open by a crash, and never finished: {open:?}");
 }
 
 #[test]
@@ -306,29 +355,16 @@ fn two_hdfs_sinks_on_one_channel_get_each_event_in_one_of_them() {
     let Some(lab) = Lab::find("two sinks on HDFS") else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut hdfs = lab.hdfs(dir.path(), 3);
-    let mut text = config(0, "a.sinks = k1 k2\na.channels.c.exec.type = roundrobin\n");
-    for sink in ["k1", "k2"] {
-        text += &format!(
-            "a.sinks.{sink}.type = hdfs\na.sinks.{sink}.channel = c\n\
-             a.sinks.{sink}.hdfs.path = /two/{sink}\na.sinks.{sink}.hdfs.fileType = DataStream\n\
-             a.sinks.{sink}.hdfs.rollSize = 0\na.sinks.{sink}.hdfs.rollCount = 3000\n"
-        );
-    }
-    let config = write_config(dir.path(), &text);
+    let keys =
+        [("hdfs.fileType", "DataStream"), ("hdfs.rollSize", "0"), ("hdfs.rollCount", "3000")];
+    let config = hdfs_config(dir.path(), 0, &["k1", "k2"], &keys);
     let conf = hdfs.conf.to_str().unwrap().to_owned();
     let mut agent = Agent::start(dir.path(), &config, &["-c", &conf]);
     let acknowledged = send(&lab, agent.address(), dir.path(), "batch=100 events=20000");
     stop(agent);
-    // what the time for stopping did not suffice for waits in the log
-    let mut agent = Agent::start(dir.path(), &config, &["-c", &conf]);
-    agent.address();
-    let deadline = Instant::now() + PATIENCE;
-    while hdfs.events("text", "/two").len() < acknowledged.len() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    stop(agent);
-    assert_each_once(&acknowledged, &hdfs.events("text", "/two"));
-    for sink in ["/two/k1", "/two/k2"] {
+    let delivered = deliver_the_rest(&mut hdfs, dir.path(), &config, "text", &acknowledged);
+    assert_each_once(&acknowledged, &delivered);
+    for sink in ["/k1", "/k2"] {
         assert!(!hdfs.events("text", sink).is_empty(), "{sink} got some");
     }
 }

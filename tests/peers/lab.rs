@@ -132,26 +132,35 @@ pub struct Hdfs {
 }
 
 impl Hdfs {
-    /// Sends a command (see `MiniDfs`) and returns its answer.
-    pub fn command(&mut self, command: &str) -> String {
+    /// Sends a command (see `MiniDfs`) and returns its answer, or what it complains of.
+    fn ask(&mut self, command: &str) -> Result<String, String> {
         writeln!(self.peer.input.as_mut().unwrap(), "{command}").unwrap();
         let line = self.peer.line();
         let answer = line.strip_prefix("ok").map(|rest| rest.trim().to_owned());
-        answer.unwrap_or_else(|| panic!("HDFS answered '{command}' by: {line}"))
+        answer.ok_or_else(|| format!("HDFS answered '{command}' by: {line}"))
+    }
+
+    /// Sends a command that does not fail.
+    pub fn command(&mut self, command: &str) -> String {
+        self.ask(command).unwrap_or_else(|complaint| panic!("{complaint}"))
     }
 
     /// The files below a directory; none if it is not there yet.
     pub fn files(&mut self, dir: &str) -> Vec<String> {
-        writeln!(self.peer.input.as_mut().unwrap(), "ls {dir}").unwrap();
-        let line = self.peer.line();
-        let files = line.strip_prefix("ok").unwrap_or_default();
+        let files = self.ask(&format!("ls {dir}")).unwrap_or_default();
         files.split_whitespace().map(str::to_owned).collect()
     }
 
     /// The events of a directory's files (`text` or `sequence`), read by Hadoop.
     pub fn events(&mut self, format: &str, dir: &str) -> Vec<String> {
         let out = tempfile::NamedTempFile::new().unwrap();
-        self.command(&format!("read {format} {dir} {}", out.path().display()));
+        let command = format!("read {format} {dir} {}", out.path().display());
+        let deadline = Instant::now() + PATIENCE;
+        // a file that is renamed or begun meanwhile is there at the next look
+        while let Err(complaint) = self.ask(&command) {
+            assert!(Instant::now() < deadline, "{complaint}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
         lines(out.path())
     }
 }
