@@ -276,6 +276,7 @@ impl Check<'_> {
 
     fn hole(&mut self, segment: &Segment, hole: Hole) {
         let kind = match hole.fault {
+            FaultKind::Segment(_) => "segment-header",
             FaultKind::Payload(_) => "payload",
             FaultKind::Chain { .. } => "chain",
             FaultKind::Header(_)

@@ -30,6 +30,12 @@ pub enum FormatError {
         /// The unknown bits.
         bits: u32,
     },
+    /// A batch of a kind that this build does not know.
+    #[error("batch kind {kind} is not known to this build: use a newer levada")]
+    Kind {
+        /// In the header.
+        kind: u8,
+    },
     /// A value that can't be.
     #[error("{what} is {value}, which can't be")]
     Value {
@@ -38,6 +44,14 @@ pub enum FormatError {
         /// Its value.
         value: u64,
     },
+}
+
+impl FormatError {
+    /// Whether the bytes are good, and a newer build knows what they are: then they are refused, and
+    /// neither cut nor passed over.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Feature { .. } | Self::Kind { .. })
+    }
 }
 
 /// Why a log can't do what it was asked.

@@ -109,6 +109,22 @@ pub const fn round_up(len: u64, align: u64) -> u64 {
     (len + align - 1) & !(align - 1)
 }
 
+/// No place, offset or number in a log reaches this, so that sums of two never overflow.
+pub const NUMBER_END: u64 = 1 << 62;
+/// No time does, ms since 1970: as ns it fits into 64 bits.
+const TIME_MS_END: u64 = 1 << 44;
+
+/// That numbers with a good checksum can be: a checksum does not prove who wrote them.
+///
+/// # Errors
+/// One of `values` has reached `end`.
+pub fn below(end: u64, what: &'static str, values: &[u64]) -> Result<(), FormatError> {
+    match values.iter().find(|value| **value >= end) {
+        Some(&value) => Err(FormatError::Value { what, value }),
+        None => Ok(()),
+    }
+}
+
 fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
@@ -232,9 +248,11 @@ impl SegmentHeader {
             activated_ns: LE::read_u64(&page[120..]),
         };
         let bytes = header.segment_bytes;
+        let [id, lsn, offset, _, epoch, _, prev @ ..] = &words;
+        below(NUMBER_END, "a number in the segment header", &[*id, *lsn, *offset, *epoch])?;
+        below(NUMBER_END, "the end of the segment before", prev)?;
         let sane = bytes.is_power_of_two()
-            && (SEGMENT_BYTES_TEST_MIN..=SEGMENT_BYTES_MAX).contains(&bytes)
-            && header.base_lsn.checked_add(bytes).is_some();
+            && (SEGMENT_BYTES_TEST_MIN..=SEGMENT_BYTES_MAX).contains(&bytes);
         if !sane {
             return Err(FormatError::Value { what: "segment_bytes", value: bytes });
         }
@@ -344,7 +362,7 @@ impl BatchHeader {
             return Err(FormatError::Checksum { stored, computed });
         }
         let Some(kind) = BatchKind::of(bytes[56]) else {
-            return Err(FormatError::Value { what: "batch kind", value: bytes[56].into() });
+            return Err(FormatError::Kind { kind: bytes[56] });
         };
         let header = BatchHeader {
             kind,
@@ -360,6 +378,8 @@ impl BatchHeader {
             schema: LE::read_u16(&bytes[58..]),
             orig_len: LE::read_u32(&bytes[60..]),
         };
+        let numbers = [header.lsn, header.base_offset, header.durable_lsn];
+        below(NUMBER_END, "a number in the batch header", &numbers)?;
         if header.flags != 0 {
             return Err(FormatError::Feature { bits: header.flags.into() });
         }

@@ -7,7 +7,7 @@
 //! many. Snapshots instead of deltas: normally one block, and nothing to replay.
 
 use super::error::{FormatError, LogError};
-use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, payload_crc};
+use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, NUMBER_END, below, payload_crc};
 use super::storage::{Storage, StorageFile, read_exact};
 use byteorder::{ByteOrder, LE};
 use std::io::IoSlice;
@@ -52,7 +52,7 @@ pub struct JournalRecord {
 pub struct JournalFound {
     /// The newest valid record.
     pub newest: Option<JournalRecord>,
-    /// Records with a good header and a bad payload: torn, or damaged.
+    /// Records that are torn, or damaged.
     pub bad_records: usize,
 }
 
@@ -89,7 +89,14 @@ fn read_file(
     let len = file.len().map_err(io())?.min(FILE_LEN) as usize;
     let bytes = read_exact(file, 0, len).map_err(io())?;
     for at in (0..len).step_by(RECORD_ALIGN) {
-        let Ok((header, _)) = BatchHeader::decode(seed, &bytes[at..]) else { continue };
+        let header = match BatchHeader::decode(seed, &bytes[at..]) {
+            Ok((header, _)) => header,
+            Err(FormatError::NotThere) => continue, // no record starts here
+            Err(_) => {
+                found.bad_records += 1;
+                continue;
+            }
+        };
         let start = at + BATCH_HEADER_LEN as usize;
         let payload = bytes.get(start..start + header.payload_len as usize);
         let good = payload.filter(|p| header.verify(p).is_ok() && p.len() >= MARK_LEN);
@@ -97,15 +104,20 @@ fn read_file(
             found.bad_records += 1;
             continue;
         };
+        let (mark, payload) = payload.split_at(MARK_LEN);
+        let (seen_tail, released) = (LE::read_u64(mark), LE::read_u64(&mark[8..]));
+        if below(NUMBER_END, "a number in a mark", &[seen_tail, released]).is_err() {
+            found.bad_records += 1;
+            continue;
+        }
         if found.newest.as_ref().is_none_or(|newest| newest.generation < header.lsn) {
-            let (mark, payload) = payload.split_at(MARK_LEN);
             found.newest = Some(JournalRecord {
                 generation: header.lsn,
                 mark: Mark {
                     durable_lsn: header.durable_lsn,
                     durable_tail: header.base_offset,
-                    seen_tail: LE::read_u64(mark),
-                    released: LE::read_u64(&mark[8..]),
+                    seen_tail,
+                    released,
                 },
                 payload: payload.to_vec(),
                 time_ms: header.time_ns / 1_000_000,
@@ -182,6 +194,39 @@ fn check_file(file: &'static str, bytes: &[u8], seed: u32, bad: &mut Vec<BadReco
     }
 }
 
+/// Opens a file of the journal for writing, and looks at its records; makes it if it is not there.
+fn open_file(
+    storage: &dyn Storage,
+    name: &str,
+    seed: u32,
+    found: &mut JournalFound,
+) -> Result<Arc<dyn StorageFile>, LogError> {
+    let io = || LogError::io(format!("open {name}"));
+    let file = match storage.open(name, true) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return storage.create(name, FILE_LEN).map_err(io());
+        }
+        file => file.map_err(io())?,
+    };
+    // what a killed process left in the page cache becomes durable before it counts, and what only
+    // the cache has, after a failed sync, does not count
+    file.sync().map_err(io())?;
+    file.drop_cache(0).map_err(io())?;
+    read_file(&*file, name, seed, found)?;
+    let len = file.len().map_err(io())?;
+    if len == FILE_LEN {
+        return Ok(file);
+    }
+    // cut short or grown from outside: its records may count, so it is replaced by its like
+    let whole = format!("{name}.new");
+    let kept = read_exact(&*file, 0, len.min(FILE_LEN) as usize).map_err(io())?;
+    let file = storage.create(&whole, FILE_LEN).map_err(io())?;
+    file.write_at(0, &[IoSlice::new(&kept)]).map_err(io())?;
+    file.sync().map_err(io())?;
+    storage.rename(&whole, name).map_err(io())?;
+    Ok(file)
+}
+
 /// The journal of an owner.
 pub struct Journal {
     files: [Arc<dyn StorageFile>; 2],
@@ -192,6 +237,10 @@ pub struct Journal {
     position: u64,
     dirty: bool,
     failed: Option<String>,
+    closed: bool,
+    /// What no later record takes back.
+    seen_tail: u64,
+    released: u64,
 }
 
 impl Journal {
@@ -210,21 +259,15 @@ impl Journal {
         let mut newest_in = 1;
         let mut files = Vec::with_capacity(2);
         for (i, name) in FILES.into_iter().enumerate() {
-            let file = match storage.open(name, true) {
-                Ok(file) if file.len().map_err(io())? == FILE_LEN => file,
-                _ => storage.create(name, FILE_LEN).map_err(io())?,
-            };
-            // what a killed process left in the page cache becomes durable before it counts
-            file.sync().map_err(io())?;
             let before = found.newest.as_ref().map(|r| r.generation);
-            read_file(&*file, name, seed(log_uuid), &mut found)?;
+            files.push(open_file(storage, name, seed(log_uuid), &mut found)?);
             if found.newest.as_ref().map(|r| r.generation) != before {
                 newest_in = i;
             }
-            files.push(file);
         }
         // also if they were there: their maker may have been killed before it synced the names
         storage.sync_dir(CURSOR_DIR).map_err(io())?;
+        let mark = found.newest.as_ref().map(|r| r.mark).unwrap_or_default();
         let journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
             seed: seed(log_uuid),
@@ -233,6 +276,9 @@ impl Journal {
             position: 0,
             dirty: false,
             failed: None,
+            closed: false,
+            seen_tail: mark.seen_tail,
+            released: mark.released,
         };
         Ok((journal, found))
     }
@@ -244,9 +290,12 @@ impl Journal {
     /// The write failed; the journal takes nothing more until it is opened again.
     pub fn record(&mut self, mark: Mark, payload: &[u8], time_ms: u64) -> Result<(), LogError> {
         self.usable()?;
+        // a group that comes later has seen less; segments are gone and numbers used all the same
+        self.seen_tail = self.seen_tail.max(mark.seen_tail);
+        self.released = self.released.max(mark.released);
         let mut buffer = vec![0; BATCH_HEADER_LEN as usize];
-        buffer.extend_from_slice(&mark.seen_tail.to_le_bytes());
-        buffer.extend_from_slice(&mark.released.to_le_bytes());
+        buffer.extend_from_slice(&self.seen_tail.to_le_bytes());
+        buffer.extend_from_slice(&self.released.to_le_bytes());
         buffer.extend_from_slice(payload);
         let payload_len = (buffer.len() - BATCH_HEADER_LEN as usize) as u32;
         let header = BatchHeader {
@@ -303,7 +352,23 @@ impl Journal {
         Ok(())
     }
 
+    /// The last sync: the directory may be another owner's from now on. A second call does nothing.
+    ///
+    /// # Errors
+    /// The sync failed.
+    pub fn close(&mut self) -> Result<(), LogError> {
+        if self.closed {
+            return Ok(());
+        }
+        let synced = self.sync();
+        self.closed = true;
+        synced
+    }
+
     fn usable(&self) -> Result<(), LogError> {
+        if self.closed {
+            return Err(LogError::Closed);
+        }
         match &self.failed {
             Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
             None => Ok(()),

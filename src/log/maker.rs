@@ -9,6 +9,7 @@ use super::options::LogOptions;
 use super::segment::{SEGMENT_DIR, Segment, segment_name};
 use super::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,14 @@ struct State {
     /// Why the last attempt failed.
     error: Option<String>,
     closing: bool,
+}
+
+/// Whether it was done now; no error if the file went in an earlier attempt that failed all the same.
+fn gone_or(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// Spares, and what makes them.
@@ -52,7 +61,7 @@ impl Maker {
         Maker {
             storage,
             segment_bytes: options.segment_bytes,
-            spare_count: options.spare_count,
+            spare_count: options.spare_count.max(1), // without one nobody would ever make any
             free_bytes_min: options.free_bytes_min,
             state: Mutex::new(State { spares, next_id, retired, error, closing }),
             changed: Condvar::new(),
@@ -171,11 +180,14 @@ impl Maker {
         };
         let Some(id) = id.filter(|_| unused && segment.header.segment_bytes == self.segment_bytes)
         else {
-            return self.storage.remove(&name).map_err(LogError::io(format!("remove {name}")));
+            let removed = gone_or(self.storage.remove(&name));
+            return removed.map(drop).map_err(LogError::io(format!("remove {name}")));
         };
         let spare = segment_name(id);
-        let renamed = self.storage.rename(&name, &spare);
-        renamed.map_err(LogError::io(format!("rename {name} to {spare}")))?;
+        let renamed = gone_or(self.storage.rename(&name, &spare));
+        if !renamed.map_err(LogError::io(format!("rename {name} to {spare}")))? {
+            return Ok(()); // whatever it is called now, the spare is made over it
+        }
         self.storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
         let file =
             self.storage.open(&spare, true).map_err(LogError::io(format!("open {spare}")))?;

@@ -35,7 +35,9 @@ mod recovery;
 mod room;
 mod scan;
 mod segment;
+mod sequence;
 mod storage;
+mod stray;
 mod ticket;
 mod writer;
 
@@ -59,6 +61,7 @@ pub use scan::{Batches, FaultKind, FoundBatch, Hole, Place, Step, Walk, is_data}
 pub use segment::{Segment, SegmentEnd, Summary, Summing, segment_name};
 pub use storage::memory::MemoryStorage;
 pub use storage::{FileStorage, Storage, StorageFile, View, slice};
+pub use stray::{SpareFile, strays};
 pub use ticket::{PutResult, Ticket};
 pub use writer::{Tails, WriteCounts};
 
@@ -123,15 +126,19 @@ impl Log {
                 let writer = Arc::clone(&writer);
                 let thread = std::thread::Builder::new().name(name.to_owned());
                 let spawned = thread.spawn(move || run(&writer));
-                threads.push(spawned.map_err(LogError::io("start the log's threads"))?);
+                threads.push(spawned.map_err(LogError::io("start the log's threads")));
             }
         }
+        let failed = threads.iter().find_map(|thread| thread.as_ref().err().cloned());
         let log = Log {
             writer,
             journal: Mutex::new(parts.journal),
-            threads: Mutex::new(threads),
+            threads: Mutex::new(threads.into_iter().flatten().collect()),
             lock: Mutex::new(Some(parts.lock)),
         };
+        if let Some(error) = failed {
+            return Err(error); // dropped, the log stops the thread that runs
+        }
         Ok((log, Opened { report: parts.report, cursors: parts.cursors }))
     }
 
@@ -290,8 +297,11 @@ impl Log {
 
     /// Gives the sealed segments wholly below `released` back, but never the last one that is
     /// durable. The caller has made cursors durable that are at or above `released`. Returns how
-    /// many segments.
+    /// many segments; of a closed log none, for they may be another owner's.
     pub fn reclaim(&self, released: Offset) -> usize {
+        if self.writer.is_closed() {
+            return 0;
+        }
         let mut segments = self.writer.segments.write().expect("no holder panics");
         // one goes only when its successor is durable: the last one says where the log goes on
         let durable_lsn = self.tails().durable_lsn;
@@ -327,7 +337,7 @@ impl Log {
         if self.writer.is_closed() {
             return Ok(());
         }
-        let saved = self.sync_cursors();
+        let saved = self.lock_journal().close();
         let closed = self.writer.close().and(saved);
         *self.lock.lock().expect("no holder panics") = None;
         closed

@@ -1,15 +1,20 @@
 //! Opening a log: lock, identity, segments, the last segment's end, cursors; then a writer.
 
 use super::error::{FormatError, LogError};
-use super::format::{META_LEN, Meta, STATE_LEN, SegmentHeader, State};
+use super::format::{
+    GROUP_ALIGN, META_LEN, Meta, STATE_LEN, SegmentHeader, State, round_up, usable_end,
+};
 use super::journal::{Journal, JournalFound, Mark};
 use super::maker::{Maker, Spare};
-use super::options::LogOptions;
-use super::recovery::{Cut, Damage, Evidence, judge, save_aside, scan_tail};
+use super::options::{LogOptions, OnCorruption};
+use super::recovery::{Cut, Damage, Evidence, TailScan, judge, save_aside, scan_tail};
 use super::segment::{
-    Opened, SEGMENT_DIR, Segment, SegmentEnd, open_segment, segment_id_of, segment_name, write_seal,
+    Opened, SEGMENT_DIR, Segment, SegmentEnd, mend_header, open_segment, segment_id_of,
+    segment_name, write_seal,
 };
-use super::storage::{Storage, StorageFile};
+use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
+use super::storage::{Storage, open_or_create};
+use super::stray::{SpareFile, set_aside, strays};
 use super::writer::{Resume, Writer, WriterParts, now_ns};
 use crate::offset::Offset;
 use std::collections::VecDeque;
@@ -96,7 +101,7 @@ pub struct Listing {
     /// Files that hold batches, or may.
     pub segments: Vec<Segment>,
     /// Files that wait for use.
-    pub spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+    pub spares: Vec<SpareFile>,
 }
 
 /// Opens every segment file.
@@ -144,13 +149,24 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     let mark = found.newest.as_ref().map(|record| record.mark).unwrap_or_default();
     let listing = list_segments(&*storage, &meta.log_uuid, true)?;
     let evidence = evidence_of(&*storage, state.as_ref(), &mark);
-    let (segments, spares) = (listing.segments, listing.spares);
-    let segments = check_sequence(&*storage, segments, &mark)?;
-    let recovered = recover(&segments, evidence, &options)?;
+    let (segments, mut spares) = (listing.segments, listing.spares);
+    let segments = confirm_last(&*storage, segments)?;
+    let Sequence { segments, left_over, missing } = check_sequence(segments, &mark);
+    if let Some((id, _)) = missing.first().filter(|_| options.on_corruption == OnCorruption::Halt) {
+        return Err(LogError::MissingSegment { missing: *id });
+    }
+    let mut damage = strays(&segments, &spares, &mark)?;
+    damage.extend(missing.into_iter().map(|(_, damage)| damage));
+    if damage.is_empty() && found.bad_records == 0 && found.newest.is_some() {
+        damage.extend(lost_start(&segments, &mark));
+    }
+    let recovered = recover(&segments, damage, evidence, &options)?;
     let epoch = next_epoch(&meta, &segments, state.as_ref());
     write_meta(&*storage, &Meta { epoch, segment_bytes: options.segment_bytes, ..meta })?;
-    if let Some(tail) = &recovered.unsealed {
-        seal_recovered(&*storage, segments.last().expect("it has a tail"), tail)?;
+    remove_left_over(&*storage, left_over)?;
+    set_aside(&*storage, &mut spares, &recovered.damage, epoch)?;
+    if let Some(last) = segments.last() {
+        settle(&*storage, last, recovered.unsealed.as_ref())?;
     }
     let resume = resume_at(&segments, &recovered, &mark);
     let report = report_of(&segments, &recovered, &resume, &found, epoch, created);
@@ -198,7 +214,7 @@ pub fn newest_header(storage: &dyn Storage) -> Result<Option<SegmentHeader>, Log
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(LogError::io(format!("open {name}")))?,
         };
-        for position in [0, super::format::usable_end((*len).max(8192))] {
+        for position in [0, usable_end((*len).max(8192))] {
             let mut page = vec![0; super::format::SEGMENT_HEADER_LEN as usize];
             let read =
                 file.read_at(position, &mut page).map_err(LogError::io(format!("read {name}")))?;
@@ -248,114 +264,111 @@ fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
 }
 
 fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
-    // the file that does not hold the newest one
-    let name = META_FILES[(meta.epoch % 2) as usize];
-    let io = || LogError::io(format!("write {name}"));
-    let file = match storage.open(name, true) {
-        Ok(file) if file.len().map_err(io())? == META_LEN => file,
-        _ => storage.create(name, META_LEN).map_err(io())?,
+    // the file that does not hold the newest one; both are made at once, for the disk may be full
+    // when the other one's turn comes
+    let (name, other) = match meta.epoch % 2 {
+        0 => (META_FILES[0], META_FILES[1]),
+        _ => (META_FILES[1], META_FILES[0]),
     };
+    let io = || LogError::io(format!("write {name}"));
+    let file = open_or_create(storage, name, META_LEN).map_err(io())?;
+    open_or_create(storage, other, META_LEN).map_err(LogError::io(format!("make {other}")))?;
     file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io())?;
     file.sync().map_err(io())?;
     storage.sync_dir(".").map_err(io())
 }
 
-/// Ids must follow each other. What lies before a gap may be left over from an interrupted reclaim,
-/// if every group is done with it.
-fn check_sequence(
-    storage: &dyn Storage,
-    mut segments: Vec<Segment>,
-    mark: &Mark,
-) -> Result<Vec<Segment>, LogError> {
-    while let Some(at) = segments.windows(2).position(|two| two[1].id() != two[0].id() + 1) {
-        if mark.released < segments[at + 1].header.base_offset {
-            return Err(LogError::MissingSegment { missing: segments[at].id() + 1 });
-        }
-        for segment in segments.drain(..=at) {
-            let name = segment.name();
-            storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
-        }
-    }
-    // a segment before the last without a trailer ends where its successor says
-    for i in 1..segments.len() {
-        let next = segments[i].header;
-        let segment = &segments[i - 1];
-        if segment.end().is_none() {
-            segment.set_end(SegmentEnd {
-                lsn: next.prev_end_lsn,
-                offset: next.prev_end_offset,
-                chain: next.prev_chain_crc,
-                first_time_ms: segment.header.activated_ns / 1_000_000,
-                last_time_ms: next.activated_ns / 1_000_000,
-            });
-        }
-    }
-    Ok(segments)
-}
-
 /// What recovery decided.
 struct Recovered {
     /// The last segment, if it has to be sealed.
-    unsealed: Option<super::recovery::TailScan>,
+    unsealed: Option<TailScan>,
     damage: Vec<Damage>,
     /// The end of the last segment.
     end: Option<SegmentEnd>,
-    /// How far events are known to have been durable.
-    evident_tail: u64,
+    /// How far the log is known to have been durable.
+    evident: Evidence,
 }
 
 fn recover(
     segments: &[Segment],
+    damage: Vec<Damage>,
     evidence: Evidence,
     options: &LogOptions,
 ) -> Result<Recovered, LogError> {
-    let mut recovered =
-        Recovered { unsealed: None, damage: Vec::new(), end: None, evident_tail: evidence.tail };
+    judge(&damage, options.on_corruption)?;
+    let known = damage.iter().map(|damage| damage.hole.to).max().unwrap_or_default();
+    let evident = evidence.max(Evidence { lsn: 0, tail: known });
+    let mut recovered = Recovered { unsealed: None, damage, end: None, evident };
     if let Some(last) = segments.last() {
         recovered.end = last.end();
         if last.end().is_none() {
             let io = || LogError::io(format!("recover {}", last.name()));
-            // what a killed process left dirty becomes durable; then what the disk has is read
-            last.file.sync().map_err(io())?;
+            // it was synced just now; what only the cache has is dropped, and what the disk has is read
             let known = evidence.lsn.saturating_sub(last.header.base_lsn);
             let doubtful = known.min(last.header.segment_bytes) & !4095;
             last.file.drop_cache(doubtful).map_err(io())?;
             let view = last.view().map_err(io())?;
             view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
             let scan = scan_tail(last, &*view, evidence);
+            if let Some(error) = scan.newer.clone() {
+                return Err(LogError::format(&last.name(), error));
+            }
             recovered.end = Some(scan.summary.end);
-            recovered.damage.clone_from(&scan.damage);
+            recovered.damage.extend_from_slice(&scan.damage);
             recovered.unsealed = Some(scan);
         }
     }
     let end = recovered.end.map_or((0, 0), |end| (end.lsn, end.offset));
-    if evidence.lsn > end.0 && evidence.tail > end.1 {
-        recovered.damage.push(lost_end(segments.last(), end, evidence));
-    }
+    recovered.damage.extend(lost_end(segments.last(), end, evidence));
     judge(&recovered.damage, options.on_corruption)?;
     Ok(recovered)
 }
 
-/// The log is known to have been longer than what is left of it.
-fn lost_end(last: Option<&Segment>, end: (u64, u64), evidence: Evidence) -> Damage {
-    let file = last.map_or_else(|| segment_name(1), |segment| segment_name(segment.id() + 1));
-    let fault = super::scan::FaultKind::Header(FormatError::NotThere);
-    let bytes = evidence.lsn - end.0;
-    let hole = super::scan::Hole {
-        position: 0,
-        end_position: bytes,
-        from: end.1,
-        to: evidence.tail,
-        fault,
-    };
-    Damage { file, hole }
+/// Makes durable what a killed process left dirty in the last segment, and looks at it again, past
+/// the cache: behind a failed sync, header and trailer may be
+/// in the cache alone, and then prove nothing.
+fn confirm_last(
+    storage: &dyn Storage,
+    mut segments: Vec<Segment>,
+) -> Result<Vec<Segment>, LogError> {
+    let Some(last) = segments.pop() else { return Ok(segments) };
+    let SegmentHeader { log_uuid, segment_bytes, .. } = last.header;
+    let io = || LogError::io(format!("recover {}", last.name()));
+    last.file.sync().map_err(io())?;
+    last.file.drop_cache(usable_end(segment_bytes)).map_err(io())?;
+    match open_segment(storage, last.id(), segment_bytes, &log_uuid, true)? {
+        Opened::Activated(again) => segments.push(again),
+        Opened::Spare(_) => segments.push(last), // its batches were read: they decide
+    }
+    Ok(segments)
 }
 
-fn seal_recovered(
+/// Removes what an interrupted reclaim left.
+fn remove_left_over(storage: &dyn Storage, left_over: Vec<Segment>) -> Result<(), LogError> {
+    for segment in left_over {
+        let name = segment.name();
+        storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
+    }
+    Ok(()) // synced with the spares
+}
+
+/// Makes the last segment what it must be before another one follows it: its header on the disk, its
+/// end sealed.
+fn settle(
     storage: &dyn Storage,
     last: &Segment,
-    scan: &super::recovery::TailScan,
+    unsealed: Option<&TailScan>,
 ) -> Result<(), LogError> {
+    let io = || LogError::io(format!("seal {}", last.name()));
+    let mended = mend_header(last).map_err(io())?;
+    match unsealed {
+        Some(scan) => seal_recovered(storage, last, scan),
+        None if mended => last.file.sync().map_err(io()),
+        None => Ok(()),
+    }
+}
+
+fn seal_recovered(storage: &dyn Storage, last: &Segment, scan: &TailScan) -> Result<(), LogError> {
     let io = || LogError::io(format!("seal {}", last.name()));
     let view = last.view().map_err(io())?;
     if let Some(cut) = &scan.cut {
@@ -375,11 +388,13 @@ fn seal_recovered(
 fn resume_at(segments: &[Segment], recovered: &Recovered, mark: &Mark) -> Resume {
     let end_offset = recovered.end.map_or(0, |end| end.offset);
     // a number that a sink may have seen is not used again for another event
-    let next_offset = end_offset.max(recovered.evident_tail).max(mark.seen_tail).max(mark.released);
+    let next_offset = end_offset.max(recovered.evident.tail).max(mark.seen_tail).max(mark.released);
     let last = segments.last();
+    let next_base_lsn = last.map_or(0, |s| s.header.base_lsn + s.header.segment_bytes);
     Resume {
         previous: last.zip(recovered.end).map(|(segment, end)| (segment.id(), end)),
-        next_base_lsn: last.map_or(0, |s| s.header.base_lsn + s.header.segment_bytes),
+        // nor is an address: what proves that the lost bytes were durable must not prove it of others
+        next_base_lsn: next_base_lsn.max(round_up(recovered.evident.lsn, GROUP_ALIGN)),
         next_offset,
         gap: next_offset > end_offset,
     }
@@ -414,15 +429,12 @@ fn make_writer(
     log_uuid: [u8; 16],
     epoch: u64,
     segments: Vec<Segment>,
-    spares: Vec<(u64, u64, Arc<dyn StorageFile>)>,
+    spares: Vec<SpareFile>,
     resume: Resume,
     mark: Mark,
 ) -> Result<Writer, LogError> {
     let io = || LogError::io(format!("write {STATE_FILE}"));
-    let state_file = match storage.open(STATE_FILE, true) {
-        Ok(file) if file.len().map_err(io())? == STATE_LEN => file,
-        _ => storage.create(STATE_FILE, STATE_LEN).map_err(io())?,
-    };
+    let state_file = open_or_create(&*storage, STATE_FILE, STATE_LEN).map_err(io())?;
     let mut next_id = segments.last().map_or(1, |segment| segment.id() + 1);
     let mut usable = VecDeque::new();
     for (id, len, file) in spares {

@@ -1,6 +1,7 @@
 //! Records in offset order across segments, as slices of the mapped segments.
 
 use super::error::LogError;
+use super::format::BATCH_HEADER_LEN;
 use super::options::Durability;
 use super::scan::{FoundBatch, Hole, Place, Step, Walk, is_data};
 use super::segment::Segment;
@@ -8,6 +9,7 @@ use super::storage::{View, slice};
 use super::writer::Writer;
 use crate::event::{BatchPart, EventBatch, Records};
 use crate::offset::{Offset, OffsetRange};
+use byteorder::{ByteOrder, LE};
 use std::sync::Arc;
 
 /// Bytes that are brought into memory at a time.
@@ -56,17 +58,49 @@ struct Hint {
     place: Place,
 }
 
+/// The part of a segment of which the pages were asked for: a page that can't be read is an error when it
+/// is asked for, and a signal when it is touched.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    segment_id: u64,
+    from: u64,
+    up_to: u64,
+}
+
+impl Asked {
+    /// Brings what a step of a walk at `at` touches into memory: a window, and the batch there.
+    fn ask(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
+        let Asked { segment_id, from, up_to } = *self;
+        // what was asked for long ago may have gone again
+        let known = segment_id == segment.id() && (from..up_to).contains(&at);
+        if !known || at + 2 * WINDOW <= up_to {
+            view.prefetch(at, WINDOW as usize)?;
+            *self = Asked { segment_id: segment.id(), from: at, up_to: at + WINDOW };
+        } else if at + WINDOW / 2 >= up_to {
+            view.prefetch(up_to, WINDOW as usize)?;
+            self.up_to = up_to + WINDOW;
+        }
+        // the length is not checked yet: a wrong one costs reading ahead, nothing else
+        let len = view.bytes(at + 8, 4).map_or(0, |len| u64::from(LE::read_u32(len)));
+        let end = (at + BATCH_HEADER_LEN).saturating_add(len).min(view.len());
+        if end > self.up_to {
+            view.prefetch(self.up_to, (end - self.up_to) as usize)?;
+            self.up_to = end;
+        }
+        Ok(())
+    }
+}
+
 /// A reader of a log. It remembers where it was: reading on is cheaper than going elsewhere.
 pub struct Reader {
     writer: Arc<Writer>,
     hint: Option<Hint>,
-    /// The segment and position up to which pages were asked for.
-    prefetched: (u64, u64),
+    asked: Asked,
 }
 
 impl Reader {
     pub(super) fn new(writer: Arc<Writer>) -> Reader {
-        Reader { writer, hint: None, prefetched: (0, 0) }
+        Reader { writer, hint: None, asked: Asked::default() }
     }
 
     /// The offset below which events can be read: the durable tail, or at `interval` and `os` the tail.
@@ -140,7 +174,9 @@ impl Reader {
             };
             let (end_lsn, end_offset) = bounds(&segment, visible_lsn, visible_tail);
             let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
+            let mut asked = Asked::default();
             loop {
+                asked.ask(&segment, &*view, walk.place().position).map_err(io())?;
                 match walk.step() {
                     Step::Batch(batch)
                         if is_data(&batch) && batch.header.time_ns / 1_000_000 >= time_ms =>
@@ -190,7 +226,7 @@ impl Reader {
         let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
         while out.next < out.end && out.left > 0 {
             let at = walk.place();
-            self.prefetch(segment, &*view, at.position).map_err(io())?;
+            self.asked.ask(segment, &*view, at.position).map_err(io())?;
             let step = walk.step();
             match &step {
                 Step::End => break,
@@ -202,6 +238,9 @@ impl Reader {
                     self.hint = Some(Hint { segment_id: segment.id(), place });
                 }
                 Step::Batch(_) => {}
+                Step::Hole(hole) if let Some(error) = hole.fault.newer() => {
+                    return Err(LogError::format(&segment.name(), error.clone()));
+                }
                 Step::Hole(hole) => {
                     let file = segment.name();
                     let up_to = Offset(hole.to).min(out.end);
@@ -225,18 +264,6 @@ impl Reader {
             Some(entry) => Place { position: entry.position, offset: entry.offset, chain: None },
             None => segment.start(),
         })
-    }
-
-    fn prefetch(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
-        let (id, up_to) = self.prefetched;
-        let known = id == segment.id() && at < up_to && at + 2 * WINDOW > up_to;
-        if known && at + WINDOW / 2 < up_to {
-            return Ok(());
-        }
-        let from = if known { up_to } else { at };
-        view.prefetch(from, WINDOW as usize)?;
-        self.prefetched = (segment.id(), from + WINDOW);
-        Ok(())
     }
 }
 

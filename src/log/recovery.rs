@@ -17,13 +17,13 @@
 //! rot in the very last group, in the crash itself, look like a torn tail. A watermark batch after
 //! 100 ms of idleness and the cursor records (every ack) keep that window short.
 
-use super::error::LogError;
+use super::error::{FormatError, LogError};
 use super::journal::Mark;
 use super::options::OnCorruption;
 use super::scan::{Batches, Fault, FaultKind, Hole, Place};
 use super::segment::{Segment, Summary, Summing};
 use super::storage::{Storage, View};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 /// The directory for bytes that recovery cut or passed over.
 pub const QUARANTINE_DIR: &str = "quarantine";
@@ -108,6 +108,8 @@ pub struct TailScan {
     pub cut: Option<Cut>,
     /// What is damaged.
     pub damage: Vec<Damage>,
+    /// What only a newer build knows, if there is any: then nothing may be cut or passed over.
+    pub newer: Option<FormatError>,
 }
 
 /// Walks the last segment and decides where it ends. Pure but for the view.
@@ -116,8 +118,9 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
     let batches = segment.batches(view, u64::MAX);
     let mut place = segment.start();
     let mut sum = Summing::new(&segment.header);
-    let mut damage = Vec::new();
-    loop {
+    let (mut damage, mut newer) = (Vec::new(), None);
+    // the evidence may reach beyond this segment: what is lost there is no part of it
+    while place.position < batches.end {
         let fault = match batches.batch_at(place) {
             Ok(batch) => {
                 sum.add(&batch.header, batch.header_crc);
@@ -130,18 +133,20 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
             }
             Err(fault) => fault,
         };
+        newer = newer.or_else(|| fault.kind.newer().cloned());
         let later = Later::behind(&batches, &fault);
         let x = base_lsn + fault.position;
         let proof = evidence.lsn.max(later.durable_lsn) > x;
         if decide(proof, later.count > 0) != Verdict::Damage {
             let cut = cut_of(segment, &fault, &later);
-            return TailScan { summary: sum.finish(), cut, damage };
+            return TailScan { summary: sum.finish(), cut, damage, newer };
         }
         let hole = hole_of(&batches, base_lsn, &fault, &later, place.offset, evidence);
         sum.skip(base_lsn + hole.end_position, hole.to);
         place = Place { position: hole.end_position, offset: hole.to, chain: None };
         damage.push(Damage { file: segment.name(), hole });
     }
+    TailScan { summary: sum.finish(), cut: None, damage, newer }
 }
 
 /// The whole headers behind a fault.
@@ -210,7 +215,8 @@ fn hole_of(
     Hole { position, end_position, from, to: to.max(from), fault }
 }
 
-/// Saves bytes that are no part of the log any more, or are passed over, with a note.
+/// Saves bytes that are no part of the log any more, or are passed over, with a note. A full disk
+/// is no reason not to open: the segment keeps the bytes too, until it is reclaimed.
 ///
 /// # Errors
 /// They could not be saved; the log is not touched before they are.
@@ -222,25 +228,33 @@ pub fn save_aside(
     bytes: u64,
     why: &str,
 ) -> Result<(), LogError> {
-    let io = || LogError::io(format!("save {bytes} bytes of {file} aside"));
     let len = bytes.min(SAVE_BYTES_MAX).min(view.len().saturating_sub(position));
     let Some(data) = view.bytes(position, len as usize).filter(|data| !data.is_empty()) else {
         return Ok(());
     };
-    storage.create_dir(QUARANTINE_DIR).map_err(io())?;
     let stem = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".seg");
     let name = format!("{QUARANTINE_DIR}/{stem}-{position}");
     let note = serde_json::json!({
         "file": file, "position": position, "bytes": bytes, "saved": len, "why": why,
     });
     let note = note.to_string();
-    for (suffix, content) in [("bin", data), ("json", note.as_bytes())] {
-        let made = storage.create(&format!("{name}.{suffix}"), content.len() as u64);
-        let made = made.map_err(io())?;
-        made.write_at(0, &[IoSlice::new(content)]).map_err(io())?;
-        made.sync().map_err(io())?;
+    match write_aside(storage, &name, data, &note) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(target: "levada::log", "no room to save {bytes} bytes aside: {note}");
+            Ok(())
+        }
+        written => written.map_err(LogError::io(format!("save {bytes} bytes of {file} aside"))),
     }
-    storage.sync_dir(QUARANTINE_DIR).map_err(io())
+}
+
+fn write_aside(storage: &dyn Storage, name: &str, data: &[u8], note: &str) -> io::Result<()> {
+    storage.create_dir(QUARANTINE_DIR)?;
+    for (suffix, content) in [("bin", data), ("json", note.as_bytes())] {
+        let made = storage.create(&format!("{name}.{suffix}"), content.len() as u64)?;
+        made.write_at(0, &[IoSlice::new(content)])?;
+        made.sync()?;
+    }
+    storage.sync_dir(QUARANTINE_DIR)
 }
 
 /// What `onCorruption` makes of damage that was found.

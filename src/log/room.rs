@@ -1,6 +1,6 @@
 //! Capacity: puts wait for room before they are queued, so that what is queued can be written.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -27,7 +27,9 @@ struct State {
     /// Bytes of batches that have a place and are not written.
     reserved_bytes: u64,
     closed: bool,
-    waiters: VecDeque<Waker>,
+    /// Who waits, by number: the longest first.
+    waiters: BTreeMap<u64, Waker>,
+    next_waiter: u64,
 }
 
 /// The room of a log.
@@ -46,7 +48,8 @@ impl Room {
             active_bytes: 0,
             reserved_bytes: 0,
             closed: false,
-            waiters: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            next_waiter: 0,
         };
         Room { events_max, bytes_max, state: Mutex::new(state) }
     }
@@ -57,11 +60,15 @@ impl Room {
 
     /// Takes a place for `events` in `bytes`, if there is one. An empty log takes any batch.
     pub(super) fn try_reserve(&self, events: u64, bytes: u64) -> bool {
-        let mut state = self.state();
+        self.try_in(&mut self.state(), events, bytes)
+    }
+
+    fn try_in(&self, state: &mut State, events: u64, bytes: u64) -> bool {
         let used = state.usage();
         let fits = used.events.saturating_add(events) <= self.events_max
             && used.bytes.saturating_add(bytes) <= self.bytes_max;
-        let fits = fits || used.events == 0;
+        // a closed one takes all: the put that follows is refused, and gives the place back
+        let fits = fits || used.events == 0 || state.closed;
         if fits {
             state.reserved_tail += events;
             state.reserved_bytes += bytes;
@@ -69,9 +76,10 @@ impl Room {
         fits
     }
 
-    /// Waits for a place; ready also when the log closes, without one: the put then fails.
+    /// Waits for a place; ready also when the log closes or fails: the put then fails. Dropped
+    /// before, it leaves nothing behind.
     pub(super) fn reserve(&self, events: u64, bytes: u64) -> impl Future<Output = ()> + '_ {
-        Reserve { room: self, events, bytes }
+        Reserve { room: self, events, bytes, waiter: None }
     }
 
     /// Gives a place back that was not used.
@@ -89,18 +97,19 @@ impl Room {
         state.active_bytes = active_bytes;
     }
 
-    /// The bytes of sealed segments changed.
-    pub(super) fn sealed(&self, sealed_bytes: u64, active_bytes: u64) {
+    /// The active segment was sealed. `sealed_bytes` counts with the room held, so that of two
+    /// counts the later one stays.
+    pub(super) fn sealed(&self, sealed_bytes: impl FnOnce() -> u64) {
         let mut state = self.state();
-        state.sealed_bytes = sealed_bytes;
-        state.active_bytes = active_bytes;
+        state.active_bytes = 0;
+        state.sealed_bytes = sealed_bytes();
         state.wake();
     }
 
-    /// Sealed segments went.
-    pub(super) fn retired(&self, sealed_bytes: u64) {
+    /// Sealed segments went; as [`Room::sealed`].
+    pub(super) fn retired(&self, sealed_bytes: impl FnOnce() -> u64) {
         let mut state = self.state();
-        state.sealed_bytes = sealed_bytes;
+        state.sealed_bytes = sealed_bytes();
         state.wake();
     }
 
@@ -113,7 +122,7 @@ impl Room {
         }
     }
 
-    /// Lets every waiter go.
+    /// Lets every waiter go, now and from now on: the log is closed, or failed.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -122,6 +131,12 @@ impl Room {
 
     pub(super) fn usage(&self) -> Usage {
         self.state().usage()
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.state().waiters.len()
     }
 }
 
@@ -134,7 +149,7 @@ impl State {
     }
 
     fn wake(&mut self) {
-        for waker in self.waiters.drain(..) {
+        for waker in std::mem::take(&mut self.waiters).into_values() {
             waker.wake();
         }
     }
@@ -144,24 +159,32 @@ struct Reserve<'a> {
     room: &'a Room,
     events: u64,
     bytes: u64,
+    /// Its number among the waiters, once it waits.
+    waiter: Option<u64>,
 }
 
 impl Future for Reserve<'_> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // registered first, so that no release between the two is missed
-        self.room.state().waiters.push_back(context.waker().clone());
-        if self.room.try_reserve(self.events, self.bytes) {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let room = self.room;
+        let mut state = room.state();
+        if room.try_in(&mut state, self.events, self.bytes) {
             return Poll::Ready(());
         }
-        let mut state = self.room.state();
-        if state.closed {
-            // the put that follows finds the log closed and gives the place back
-            state.reserved_tail += self.events;
-            state.reserved_bytes += self.bytes;
-            return Poll::Ready(());
-        }
+        let number = *self.waiter.get_or_insert_with(|| {
+            state.next_waiter += 1;
+            state.next_waiter
+        });
+        state.waiters.insert(number, context.waker().clone());
         Poll::Pending
+    }
+}
+
+impl Drop for Reserve<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.waiter {
+            self.room.state().waiters.remove(&number);
+        }
     }
 }

@@ -6,6 +6,9 @@ use super::error::FormatError;
 use super::format::{BATCH_ALIGN, BATCH_HEADER_LEN, BatchHeader, BatchKind, SEGMENT_HEADER_LEN};
 use super::storage::View;
 
+/// Bytes that a search for the next batch brings into memory at a time.
+const RESYNC_WINDOW: u64 = 64 << 10;
+
 /// A batch that is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FoundBatch {
@@ -43,6 +46,9 @@ pub struct Fault {
 /// What does not fit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FaultKind {
+    /// The segment's own header, or its length: nothing of it can be read.
+    #[error("segment header: {0}")]
+    Segment(FormatError),
     /// The header.
     #[error("batch header: {0}")]
     Header(FormatError),
@@ -79,6 +85,18 @@ pub enum FaultKind {
     /// The payload.
     #[error("payload: {0}")]
     Payload(FormatError),
+}
+
+impl FaultKind {
+    /// What a newer build has written, if it is that: no damage, and not to be passed over.
+    pub fn newer(&self) -> Option<&FormatError> {
+        match self {
+            FaultKind::Header(error) | FaultKind::Segment(error) => {
+                Some(error).filter(|error| error.is_newer())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a walk has come to: where the next batch must start, and what it must say.
@@ -141,8 +159,9 @@ impl<'a> Batches<'a> {
         let header = batch.header;
         if header.base_offset != place.offset {
             let kind = FaultKind::Offset { found: header.base_offset, expected: place.offset };
-            // behind a hole the header itself says where it goes on; elsewhere it contradicts
-            if place.chain.is_some() {
+            // behind a hole the header itself says where it goes on, but never back; elsewhere it
+            // contradicts
+            if place.chain.is_some() || header.base_offset < place.offset {
                 return Err(fault(kind, None));
             }
         }
@@ -156,10 +175,19 @@ impl<'a> Batches<'a> {
         Ok(batch)
     }
 
-    /// The next position from `from` on where a good header stands, by steps of 64 bytes.
+    /// The next position from `from` on where a good header stands, by steps of 64 bytes. What the
+    /// disk can't read is stepped over.
     pub fn resync(&self, from: u64) -> Option<FoundBatch> {
         let mut position = from.max(SEGMENT_HEADER_LEN).next_multiple_of(BATCH_ALIGN);
+        let mut asked = position; // up to where pages were asked for
         while position + BATCH_HEADER_LEN <= self.end {
+            if position >= asked {
+                asked = (position + 1).next_multiple_of(RESYNC_WINDOW);
+                if self.view.prefetch(position, (asked - position) as usize).is_err() {
+                    position = asked;
+                    continue;
+                }
+            }
             if let Ok(batch) = self.header_at(position) {
                 return Some(batch);
             }

@@ -84,6 +84,13 @@ impl Segment {
         assert_eq!(*known, end, "segment {:016x} ends twice", self.id());
     }
 
+    /// Whether it can end so.
+    pub fn can_end(&self, lsn: u64, offset: u64) -> bool {
+        let position = lsn.checked_sub(self.header.base_lsn);
+        let bounds = SEGMENT_HEADER_LEN..=usable_end(self.header.segment_bytes);
+        position.is_some_and(|at| bounds.contains(&at)) && offset >= self.header.base_offset
+    }
+
     /// A mapping of the file.
     pub fn view(&self) -> io::Result<Arc<dyn View>> {
         self.file.view()
@@ -137,6 +144,7 @@ impl Segment {
             Ok(seal) => seal.index,
             Err(_) => {
                 let view = self.view()?;
+                view.prefetch(0, self.header.segment_bytes as usize)?;
                 walk_summary(self, &*view, end.lsn, end.offset).seal.index
             }
         };
@@ -266,6 +274,21 @@ pub fn write_header(file: &dyn StorageFile, header: &SegmentHeader) -> io::Resul
     file.write_at(0, &[IoSlice::new(&page)])
 }
 
+/// Writes what the disk lacks of a segment's header, if recovery found it in the cache alone: after
+/// a failed sync the pages count as clean, and no later sync writes them. Not synced. Returns
+/// whether something was missing.
+pub fn mend_header(segment: &Segment) -> io::Result<bool> {
+    let mut mended = false;
+    for position in [usable_end(segment.header.segment_bytes), 0] {
+        let page = read_exact(&*segment.file, position, SEGMENT_HEADER_LEN as usize)?;
+        if SegmentHeader::decode(&page) != Ok(segment.header) {
+            segment.file.write_at(position, &[IoSlice::new(&segment.header.encode())])?;
+            mended = true;
+        }
+    }
+    Ok(mended)
+}
+
 /// Writes seal and trailer of a segment of which every batch is synced, and syncs them. The blocks
 /// it writes hold no batch.
 pub fn write_seal(segment: &Segment, summary: &Summary) -> io::Result<()> {
@@ -360,7 +383,9 @@ pub fn open_segment(
     let Some(header) = found else { return Ok(Opened::Spare(file)) };
     let segment = Segment::new(header, file);
     let trailer = read_exact(&*segment.file, len - TRAILER_LEN, TRAILER_LEN as usize);
-    if let Ok(trailer) = Trailer::decode(segment.seed, &trailer.map_err(io())?) {
+    if let Ok(trailer) = Trailer::decode(segment.seed, &trailer.map_err(io())?)
+        && segment.can_end(trailer.end_lsn, trailer.end_offset)
+    {
         segment.set_end(SegmentEnd {
             lsn: trailer.end_lsn,
             offset: trailer.end_offset,

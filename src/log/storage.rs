@@ -139,6 +139,22 @@ pub fn read_exact(file: &dyn StorageFile, position: u64, len: usize) -> io::Resu
     Ok(buffer)
 }
 
+/// Opens a file of `len` bytes for writing, or makes it; one of another length is made anew.
+///
+/// # Errors
+/// It can't be opened though it is there: then it is left as it is, for it may hold what counts.
+pub fn open_or_create(
+    storage: &dyn Storage,
+    name: &str,
+    len: u64,
+) -> io::Result<Arc<dyn StorageFile>> {
+    match storage.open(name, true) {
+        Ok(file) if file.len()? == len => Ok(file),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => storage.create(name, len),
+    }
+}
+
 /// Real files below a directory.
 pub struct FileStorage {
     root: PathBuf,
@@ -183,8 +199,12 @@ impl Storage for FileStorage {
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
         let path = self.path(name);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        // a new file, never the old one cut to nothing: somebody may have that mapped
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let filled = zero_fill(&file, len);
         if let Err(error) = filled {
             let _ = fs::remove_file(&path); // a half-made file is of no use; the error counts

@@ -18,11 +18,16 @@ struct TicketState {
     waker: Option<Waker>,
 }
 
-/// A put under way: a future of its result.
-#[derive(Clone, Default)]
+/// A put under way: a future of its result, for one waiter. Dropped, the put goes on.
+#[derive(Default)]
 pub struct Ticket(Arc<Mutex<TicketState>>);
 
 impl Ticket {
+    /// The writer's half. No `Clone`: of two waiters only one would be woken.
+    pub(super) fn twin(&self) -> Ticket {
+        Ticket(Arc::clone(&self.0))
+    }
+
     /// Fills in the result; the waker, if somebody waits, is the caller's to wake, so that a group
     /// can be woken after all its results are in.
     pub(super) fn fill(&self, result: PutResult) -> Option<Waker> {

@@ -101,7 +101,17 @@ pub struct WriteCounts {
     pub syncs: u64,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What time it is on this thread, so that the bytes of a test's log are always the same.
+    pub(super) static FIXED_NS: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+}
+
 pub(super) fn now_ns() -> u64 {
+    #[cfg(test)]
+    if let Some(fixed) = FIXED_NS.get() {
+        return fixed;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -155,7 +165,7 @@ impl Writer {
             listeners: Mutex::default(),
             counts: Mutex::default(),
         };
-        writer.room.sealed(writer.sealed_bytes(), 0);
+        writer.room.sealed(|| writer.sealed_bytes());
         writer.write_state(&tails, false);
         writer
     }
@@ -166,10 +176,10 @@ impl Writer {
         let mut queue = self.lock_queue();
         if queue.closing || self.poison.get().is_some() {
             drop(queue);
-            self.refuse(Pending { batch, ticket: ticket.clone() }, self.why_not());
+            self.refuse(Pending { batch, ticket: ticket.twin() }, self.why_not());
             return ticket;
         }
-        queue.pending.push_back(Pending { batch, ticket: ticket.clone() });
+        queue.pending.push_back(Pending { batch, ticket: ticket.twin() });
         ticket
     }
 
@@ -203,8 +213,13 @@ impl Writer {
 
     /// Commits groups until nothing is queued.
     fn drain(&self) {
+        self.drain_until(None);
+    }
+
+    /// Commits groups until nothing is queued, or something else is due.
+    fn drain_until(&self, due: Option<Instant>) {
         let mut core = self.lock_core();
-        while self.commit_group(&mut core) {}
+        while self.commit_group(&mut core) && due.is_none_or(|due| Instant::now() < due) {}
     }
 
     /// The log thread's life.
@@ -221,10 +236,13 @@ impl Writer {
             let (queue, timeout) = waited.expect("no holder panics");
             let closing = queue.closing;
             drop(queue);
-            self.drain();
-            if let Durability::Interval(interval) = self.options.durability
-                && synced.elapsed() >= interval
-            {
+            // under constant load the queue is never empty, and the sync is due all the same
+            let interval = match self.options.durability {
+                Durability::Interval(interval) => Some(interval),
+                Durability::Always | Durability::Os => None,
+            };
+            self.drain_until(interval.map(|interval| synced + interval));
+            if interval.is_some_and(|interval| synced.elapsed() >= interval) {
                 let _ = self.sync(); // a failure poisons the log, and is reported there
                 synced = Instant::now();
             } else if timeout.timed_out() {
@@ -260,14 +278,14 @@ impl Writer {
     pub(super) fn sync(&self) -> Result<(), LogError> {
         let mut core = self.lock_core();
         self.usable()?;
+        let mut synced = Ok(());
         if core.tails.durable_lsn < core.tails.written_lsn {
-            let synced = self.sync_active(&mut core);
+            synced = self.sync_active(&mut core);
             self.write_state(&core.tails, false);
             self.notify();
-            synced?;
         }
-        self.hand_over(core);
-        Ok(())
+        self.hand_over(core); // also after a failure: who is queued must hear of it
+        synced
     }
 
     pub(super) fn tails(&self) -> Tails {
@@ -302,7 +320,7 @@ impl Writer {
 
     /// Segments were taken out of the list.
     pub(super) fn retired(&self) {
-        self.room.retired(self.sealed_bytes());
+        self.room.retired(|| self.sealed_bytes());
     }
 
     /// Bytes of the segments that take no more batches.
@@ -326,9 +344,13 @@ impl Writer {
 
     /// A failed write or sync ends acknowledgement for good: nothing is tried again.
     fn check(&self, what: &str, result: std::io::Result<()>) -> Result<(), LogError> {
-        if let Err(error) = &result {
-            let reason = self.poison.get_or_init(|| format!("{what}: {error}"));
-            tracing::error!(target: "levada::log", "log poisoned: {reason}");
+        if let Err(error) = &result
+            && self.poison.set(format!("{what}: {error}")).is_ok()
+        {
+            tracing::error!(target: "levada::log", "log poisoned: {what}: {error}");
+            self.room.close(); // whoever waits for room would wait for ever
+            self.write_state(&self.tails(), false);
+            self.notify();
         }
         result.map_err(LogError::io(what))
     }

@@ -1,6 +1,6 @@
 //! Files of one page beside the segments: META, whose log it is, and STATE, where its owner is.
 
-use super::{FORMAT_MAJOR, FORMAT_MINOR, crc};
+use super::{FORMAT_MAJOR, FORMAT_MINOR, NUMBER_END, below, crc};
 use crate::log::error::FormatError;
 use byteorder::{ByteOrder, LE};
 
@@ -53,6 +53,7 @@ impl Meta {
         if major != FORMAT_MAJOR {
             return Err(FormatError::Version { found: major, known: FORMAT_MAJOR });
         }
+        below(NUMBER_END, "the epoch", &[LE::read_u64(&page[32..])])?;
         Ok(Meta {
             log_uuid: page[16..32].try_into().expect("16 bytes"),
             epoch: LE::read_u64(&page[32..]),
@@ -130,6 +131,8 @@ impl State {
         }
         let mut words = [0; 6];
         LE::read_u64_into(&bytes[40..88], &mut words);
+        below(NUMBER_END, "a number in STATE", &[LE::read_u64(&bytes[8..])])?;
+        below(NUMBER_END, "a number in STATE", &words)?;
         Ok(State {
             epoch: LE::read_u64(&bytes[8..]),
             boot_id: bytes[16..32].try_into().expect("16 bytes"),

@@ -1,6 +1,6 @@
 //! What closes a segment: the seal with its sparse index, and the trailer.
 
-use super::{BATCH_ALIGN, TRAILER_LEN, crc_from};
+use super::{BATCH_ALIGN, NUMBER_END, TIME_MS_END, TRAILER_LEN, below, crc_from};
 use crate::log::error::FormatError;
 use byteorder::{ByteOrder, LE};
 
@@ -144,6 +144,8 @@ impl Trailer {
         }
         let mut words = [0; 6];
         LE::read_u64_into(&bytes[8..56], &mut words);
+        below(NUMBER_END, "a number in the trailer", &words[..3])?;
+        below(TIME_MS_END, "a time in the trailer", &words[3..5])?;
         Ok(Trailer {
             segment_id: words[0],
             end_lsn: words[1],

@@ -194,3 +194,52 @@ fn seek_time_finds_the_first_event_at_or_after() {
     let first = log.reader().read(found..found.plus(1), 1).unwrap();
     assert!(first.batch.parts()[0].time_ms >= time_ms);
 }
+
+/// A file that was replaced was cut to nothing first: whoever had it mapped (walctl, say, on a
+/// segment that became a spare) died of SIGBUS.
+#[test]
+fn file_that_is_replaced_stays_whole_for_those_who_have_it_mapped() {
+    let dir = TempDir::new().unwrap();
+    let storage = FileStorage::new(dir.path());
+    let old = storage.create("file", 8192).unwrap();
+    old.write_at(0, &[std::io::IoSlice::new(b"mapped")]).unwrap();
+    let view = old.view().unwrap();
+    let new = storage.create("file", 4096).unwrap();
+    assert_eq!(new.len().unwrap(), 4096);
+    view.prefetch(0, 8192).unwrap();
+    assert_eq!(view.bytes(0, 6), Some(&b"mapped"[..]));
+}
+
+#[test]
+fn closed_log_touches_nothing_that_may_be_another_owners() {
+    let dir = TempDir::new().unwrap();
+    let (log, _) = open(&dir, quiet());
+    for i in 0..60 {
+        log.put(batch(&[record(i, 4000)])).unwrap();
+    }
+    let mut reader = log.reader();
+    log.close().unwrap();
+    let (other, opened) = open(&dir, quiet());
+    assert_eq!(opened.report.cut, None);
+    assert!(matches!(log.save_cursors(b"late", Offset(60), Offset(60)), Err(LogError::Closed)));
+    assert!(matches!(log.sync_cursors(), Err(LogError::Closed)));
+    assert!(matches!(log.put(batch(&[record(0, 8)])), Err(LogError::Closed)));
+    assert_eq!(log.reclaim(Offset(60)), 0);
+    log.sync().unwrap();
+    log.close().unwrap();
+    assert_eq!(reader.read(Offset(0)..Offset(60), 100).unwrap().batch.len(), 60);
+    assert_eq!(other.put(batch(&[record(60, 8)])).unwrap(), Offset(60)..Offset(61));
+    other.close().unwrap();
+    let (_, opened) = open(&dir, quiet());
+    assert_eq!((opened.cursors, opened.report.tail), (None, Offset(61)));
+}
+
+#[test]
+fn log_without_spares_ahead_makes_each_segment_when_it_is_needed() {
+    let dir = TempDir::new().unwrap();
+    let (log, _) = open(&dir, LogOptions { spare_count: 0, ..small() });
+    for i in 0..60 {
+        log.put(batch(&[record(i, 4000)])).unwrap();
+    }
+    assert_eq!(read_all(&log, Offset(0)..Offset(60)).len(), 60);
+}

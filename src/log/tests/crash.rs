@@ -1,197 +1,19 @@
-//! Crashes at every call, on a simulated disk: nothing acknowledged is lost, nothing comes up that
-//! was never put, opening never fails, and a crash during recovery changes none of that.
+//! Crashes on a simulated disk: nothing acknowledged is lost, nothing comes up that was never put,
+//! opening never fails, and a crash during recovery changes none of that.
+//!
+//! Two ways: random runs with several crashes each, and every legal crash state of fixed traces
+//! (each call × what the power cut may leave), counted.
 
-use super::sim::{End, Sim};
+use super::sim::{Cut, End, Sim};
+use super::world::World;
 use super::*;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
-/// Runs, in all. Each has several crashes.
-const RUNS: u64 = 1000;
+/// Random runs, in all. Each has several crashes.
+const RUNS: u64 = 600;
 const CRASHES: usize = 3;
-
-/// What must be true of the log, whatever happened.
-struct World {
-    sim: Sim,
-    rng: fastrand::Rng,
-    durability: Durability,
-    /// Acknowledged, or found after a crash, by offset.
-    records: BTreeMap<u64, Vec<u8>>,
-    /// Batches put and not answered for, or refused by a failure, in order: whole or absent.
-    limbo: Vec<Vec<Vec<u8>>>,
-    /// Number of the next record.
-    number: u64,
-    /// Highest bound that was given to `reclaim`.
-    reclaimed: u64,
-    /// Highest `seen_tail` that was synced.
-    seen: u64,
-    /// Number of the last cursors that were given to be saved.
-    saved: u64,
-    /// Of those that were found or saved, and of those that were synced.
-    kept: u64,
-    synced: u64,
-}
-
-impl World {
-    fn new(seed: u64) -> World {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let os = rng.u8(..4) == 0;
-        World {
-            sim: Sim::new(rng.u64(..)),
-            durability: if os { Durability::Os } else { Durability::Always },
-            rng,
-            records: BTreeMap::new(),
-            limbo: Vec::new(),
-            number: 0,
-            reclaimed: 0,
-            seen: 0,
-            saved: 0,
-            kept: 0,
-            synced: 0,
-        }
-    }
-
-    fn options(&self) -> LogOptions {
-        LogOptions { durability: self.durability, spare_count: 1, ..quiet() }
-    }
-
-    /// Opens, or is crashed while it does.
-    fn open(&mut self) -> Option<Log> {
-        match Log::open(Arc::new(self.sim.clone()), self.options()) {
-            Ok((log, opened)) => {
-                self.check(&log, &opened);
-                Some(log)
-            }
-            Err(error) => {
-                assert!(self.sim.crashed(), "opening fails: {error}");
-                None
-            }
-        }
-    }
-
-    fn end(&self) -> u64 {
-        self.records.last_key_value().map_or(0, |(at, _)| at + 1)
-    }
-
-    /// Compares what the log gives with what it must.
-    fn check(&mut self, log: &Log, opened: &Opened) {
-        let report = &opened.report;
-        assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
-        let tail = log.tails().tail;
-        assert!(tail.0 >= self.seen, "offsets that were seen are not used again");
-        let read = log.reader().read(Offset(self.reclaimed)..tail, u64::MAX).unwrap();
-        let mut found = BTreeMap::new();
-        for part in read.batch.parts() {
-            let records = crate::event::Records::new(&part.records);
-            found.extend((part.first.0..).zip(records.map(<[u8]>::to_vec)));
-        }
-        let always = self.durability == Durability::Always;
-        for missing in &read.missing {
-            let kept = !always && missing.reason == MissingReason::Gap;
-            assert!(kept, "at always every offset has its event: {missing:?}");
-        }
-        let end = self.end();
-        for (at, record) in self.records.range(self.reclaimed..) {
-            match found.get(at) {
-                Some(seen) => assert_eq!(seen, record, "offset {at}"),
-                None => assert!(!always, "acknowledged offset {at} is lost"),
-            }
-        }
-        // what else there is are batches in limbo, whole and in their order
-        let mut more = found.range(end..).map(|(_, record)| record);
-        for batch in std::mem::take(&mut self.limbo) {
-            let Some(first) = more.next() else { break };
-            assert_eq!(*first, batch[0], "nothing comes up that was not put");
-            for record in &batch[1..] {
-                assert_eq!(more.next(), Some(record), "a batch is whole or absent");
-            }
-        }
-        assert_eq!(more.next(), None, "nothing comes up that was not put");
-        self.records = found;
-        let cursors = opened.cursors.as_deref().map_or(0, LE::read_u64);
-        assert!(cursors >= self.synced, "synced cursors {} became {cursors}", self.synced);
-        assert!(cursors <= self.saved, "cursors {cursors} were never saved");
-        self.kept = cursors;
-        self.synced = cursors; // opening makes what it finds durable
-    }
-
-    /// Works until the machine stops, or `steps` are done.
-    fn work(&mut self, log: &Log, steps: usize) {
-        for _ in 0..steps {
-            if self.sim.crashed() {
-                return;
-            }
-            match self.rng.u8(..10) {
-                0..6 => self.put_group(log),
-                6 => self.save(log),
-                7 => self.sync_cursors(log),
-                8 => self.reclaim(log),
-                _ => drop(log.sync()),
-            }
-        }
-    }
-
-    /// Several puts that share a group.
-    fn put_group(&mut self, log: &Log) {
-        let mut tickets = Vec::new();
-        for _ in 0..self.rng.usize(1..4) {
-            let count = self.rng.usize(1..4);
-            let len_max = if self.rng.u8(..5) == 0 { 18_000 } else { 900 };
-            let mut records = Vec::new();
-            for _ in 0..count {
-                records.push(record(self.number, self.rng.usize(8..len_max)));
-                self.number += 1;
-            }
-            let batch = batch(&records);
-            assert!(log.try_reserve(&batch).unwrap());
-            tickets.push(log.writer.submit(batch.seal()));
-            self.limbo.push(records);
-        }
-        log.writer.lead();
-        for ticket in tickets {
-            let Ok(offsets) = ticket::block_on(ticket, None).unwrap() else {
-                assert!(self.sim.crashed() || log.poisoned().is_some());
-                return;
-            };
-            let records = self.limbo.remove(0);
-            assert!(offsets.start.0 >= self.end(), "offsets rise");
-            self.records.extend((offsets.start.0..).zip(records));
-        }
-    }
-
-    fn save(&mut self, log: &Log) {
-        let tail = log.reader().visible_tail();
-        let released = Offset(self.rng.u64(self.reclaimed..=tail.0));
-        self.saved += 1; // it may be on disk even if the call fails
-        if log.save_cursors(&self.saved.to_le_bytes(), tail, released).is_ok() {
-            self.kept = self.saved;
-        }
-    }
-
-    fn sync_cursors(&mut self, log: &Log) {
-        if log.sync_cursors().is_ok() {
-            self.synced = self.kept;
-        }
-    }
-
-    fn reclaim(&mut self, log: &Log) {
-        let tail = log.reader().visible_tail();
-        let released = Offset(self.rng.u64(self.reclaimed..=tail.0));
-        self.saved += 1;
-        let saved = log.save_cursors(&self.saved.to_le_bytes(), tail, released);
-        if saved.and_then(|()| log.sync_cursors()).is_ok() {
-            (self.kept, self.synced) = (self.saved, self.saved);
-            self.seen = self.seen.max(tail.0);
-            self.reclaimed = released.0;
-            log.reclaim(released);
-        }
-    }
-
-    /// Ends the process or the machine, and starts again.
-    fn restart(&mut self) {
-        let end = if self.rng.u8(..3) == 0 { End::Kill } else { End::PowerCut };
-        self.sim = self.sim.restart(end);
-    }
-}
+/// Traces of which the crash states are enumerated.
+const TRACES: u64 = 12;
 
 fn run(seed: u64) {
     let mut world = World::new(seed);
@@ -209,26 +31,133 @@ fn run(seed: u64) {
                 world.sim.crash_after(0);
             }
         }
-        world.restart();
+        world.restart_somehow();
     }
-    // and once more in peace: twice the same
-    let log = world.open().expect("no crash is due");
-    world.work(&log, 5);
-    log.close().unwrap();
-    let log = world.open().expect("no crash is due");
-    assert_eq!(log.tails().tail.0.max(world.end()), log.tails().tail.0);
+    world.settle();
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().unwrap())
+}
+
+/// Runs `run` for each seed; a panic says how to see it again.
+fn each_seed(runs: u64, test: &str, mut run: impl FnMut(u64)) {
+    let seeds = number("LEVADA_CRASH_SEED").map_or(0..runs, |seed| seed..seed + 1);
+    for seed in seeds {
+        let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed)));
+        if let Err(panic) = survived {
+            eprintln!("reproduce: LEVADA_CRASH_SEED={seed} cargo test {test}");
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 #[test]
 fn log_survives_crashes_at_any_call() {
-    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
     let runs = number("LEVADA_CRASH_RUNS").unwrap_or(RUNS);
-    let seeds = number("LEVADA_CRASH_SEED").map_or(0..runs, |seed| seed..seed + 1);
-    for seed in seeds {
-        let survived = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = survived {
-            eprintln!("reproduce: LEVADA_CRASH_SEED={seed} cargo test log_survives_crashes");
-            std::panic::resume_unwind(panic);
+    each_seed(runs, "log_survives_crashes", run);
+}
+
+/// The disk after a call, and what must be true of it.
+struct Moment {
+    disk: Sim,
+    world: World,
+    step: usize,
+}
+
+/// Every disk that a trace of a few lives of a log goes through.
+fn trace(seed: u64) -> Vec<Moment> {
+    let mut world = World::new(seed);
+    let mut moments = Vec::new();
+    for life in 0..3 {
+        world.sim.record();
+        let mut before = vec![(0, world.clone())];
+        let Some(log) = world.open() else { unreachable!("nothing is in the way") };
+        for _ in 0..7 {
+            let mut model = world.clone();
+            let calls = world.sim.call_count();
+            world.step(&log);
+            // while a step is under way, what it tries may be there and may be not
+            model.limbo.extend(world.attempt.iter().cloned());
+            (model.saved, model.reclaimed) = (world.saved, world.reclaimed);
+            before.push((calls, model));
+        }
+        before.push((world.sim.call_count(), world.clone()));
+        match (seed + life) % 3 {
+            0 => log.close().unwrap(),
+            _ => std::mem::forget(log), // the process just stops
+        }
+        for (call, disk) in world.sim.recorded() {
+            let step = before.partition_point(|(calls, _)| *calls <= call) - 1;
+            let step_of = moments.len() + step; // only has to differ between steps
+            moments.push(Moment { disk, world: before[step].1.clone(), step: step_of });
+        }
+        world.restart_somehow();
+    }
+    moments
+}
+
+/// What a power cut may leave of `pages` dirty pages and `names` directory operations.
+fn cuts(pages: usize, names: usize, seed: u64) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    for (pages, names) in [(false, false), (false, true), (true, false), (true, true)] {
+        cuts.push(Cut::All { pages, names });
+    }
+    for page in 0..pages {
+        cuts.extend([Cut::PageLost(page), Cut::PageKept(page)]);
+        cuts.extend([0, 1, 4, 7].map(|sectors| Cut::PagesBefore(page, sectors)));
+    }
+    for name in 0..names {
+        cuts.extend([Cut::NamesBefore(name), Cut::NameKept(name)]);
+    }
+    cuts.extend((0..6).map(|i| Cut::Seeded(seed * 6 + i)));
+    cuts
+}
+
+#[test]
+fn log_survives_every_crash_state_of_fixed_traces() {
+    let mut seen = HashSet::new();
+    let mut checked = HashSet::new();
+    let traces = number("LEVADA_CRASH_TRACES").unwrap_or(TRACES);
+    each_seed(traces, "log_survives_every_crash_state", |seed| {
+        for (i, Moment { disk, world, step }) in trace(seed).into_iter().enumerate() {
+            let (pages, names) = disk.dirty();
+            let mut states = vec![(disk.kill(), false)];
+            for cut in cuts(pages, names, i as u64) {
+                states.push((disk.power_cut(cut), true));
+            }
+            for (state, unsynced_lost) in states {
+                let print = state.fingerprint();
+                seen.insert(print);
+                if checked.insert((seed, step, print)) {
+                    let mut world = world.clone();
+                    world.sim = state;
+                    world.unsynced_lost |= unsynced_lost;
+                    let log = world.open().expect("nothing is in the way");
+                    drop(log);
+                    if print.is_multiple_of(4) {
+                        world.settle();
+                    }
+                }
+            }
+        }
+    });
+    println!("crash states: {} distinct, {} checked", seen.len(), checked.len());
+    assert!(seen.len() > 1000 || traces < TRACES, "{} states", seen.len());
+}
+
+#[test]
+fn kill_loses_nothing_that_was_written_at_any_level() {
+    for durability in
+        [Durability::Always, Durability::Interval(Duration::from_secs(1)), Durability::Os]
+    {
+        let mut world = World::new(7);
+        world.durability = durability;
+        for _ in 0..5 {
+            let log = world.open().unwrap();
+            world.work(&log, 20);
+            std::mem::forget(log); // no close: the process just stops
+            world.restart(End::Kill); // `open` compares all that was acknowledged
         }
     }
 }

@@ -2,10 +2,16 @@
 
 mod basic;
 mod crash;
+mod fault;
+mod files;
 mod format;
+mod golden;
 mod model;
+mod race;
+mod read;
 mod recovery;
 mod sim;
+mod world;
 
 use super::*;
 use crate::offset::OffsetRange;

@@ -1,20 +1,30 @@
 //! A simulated disk: what is written but not synced may be lost in a crash, in any legal way.
 //!
-//! Each file is kept twice: as the process sees it, and as it is durable. Pages of 4 KiB in which
-//! the two may differ are dirty. Directory operations are kept until their directory is synced. A
-//! power cut keeps any subset of dirty pages (torn at 512 bytes, if it wants) and any subset of
-//! pending directory operations; a kill keeps everything. One call can be made to fail.
+//! Each file is kept twice, in pages of 4 KiB: as the process sees it, and as it is durable. A page
+//! that was written since the last sync is dirty; its earlier versions are kept too. Directory
+//! operations are kept until their directory is synced. A power cut leaves of each dirty page the
+//! durable version, any later one, or the last one torn at 512 bytes, and any subset of the pending
+//! directory operations ([`Cut`] says which); a kill leaves everything.
 //!
-//! Every call that changes something has a number, so a trace can be crashed, or made to fail, at
-//! each of them in turn.
+//! Every call that changes something has a number, so a trace can be crashed, or made to fail
+//! ([`Plan`]), at each of them in turn; [`Sim::record`] keeps the disk as it was after each.
 
-use crate::log::{Storage, StorageFile, View};
+mod cut;
+mod disk;
+mod storage;
+
+pub(super) use self::cut::Cut;
+
+use self::cut::Keeper;
+use self::disk::{Content, DirChange, FileData, Page, dir_of};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSlice};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 const PAGE: usize = 4096;
-const SECTOR: usize = 512;
+const EIO: i32 = 5;
 
 /// What a call does to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,6 +37,8 @@ pub(super) enum Call {
     SyncDir,
     Open,
     List,
+    /// Counted only if [`Sim::count_reads`] says so.
+    Read,
 }
 
 /// How a simulated machine ends.
@@ -38,67 +50,51 @@ pub(super) enum End {
     PowerCut,
 }
 
-#[derive(Clone, Default)]
-struct FileData {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    /// Pages written since the last sync.
-    dirty: BTreeSet<usize>,
-    /// Pages whose write-back failed: the cache holds them, no later sync writes them.
-    lost: BTreeSet<usize>,
+/// Which call fails, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Plan {
+    /// Its number, from the disk's first call on.
+    pub(super) at: usize,
+    /// If so, only such calls count: of this kind, on a file whose name starts so.
+    pub(super) only: Option<(Call, &'static str)>,
+    /// What the system says.
+    pub(super) errno: i32,
+    /// Whether every later call that would change something fails too.
+    pub(super) for_ever: bool,
 }
 
-#[derive(Clone)]
-enum DirChange {
-    Create(String, usize),
-    Rename(String, String),
-    Remove(String),
-}
-
-impl DirChange {
-    fn apply(self, names: &mut BTreeMap<String, usize>) {
-        match self {
-            DirChange::Create(name, file) => {
-                names.insert(name, file);
-            }
-            DirChange::Rename(from, to) => {
-                if let Some(file) = names.remove(&from) {
-                    names.insert(to, file);
-                }
-            }
-            DirChange::Remove(name) => {
-                names.remove(&name);
-            }
-        }
+impl Plan {
+    /// The sync of a segment that comes after `at` others fails with an I/O error.
+    pub(super) fn segment_sync(at: usize) -> Plan {
+        Plan { only: Some((Call::Sync, "log/")), ..Plan::once(at) }
     }
 
-    fn dir(&self) -> &str {
-        let (DirChange::Create(name, _) | DirChange::Rename(_, name) | DirChange::Remove(name)) =
-            self;
-        dir_of(name)
+    /// One call fails with an I/O error.
+    pub(super) fn once(at: usize) -> Plan {
+        Plan { at, only: None, errno: EIO, for_ever: false }
     }
-}
-
-fn dir_of(name: &str) -> &str {
-    name.rsplit_once('/').map_or(".", |(dir, _)| dir)
 }
 
 struct Disk {
-    files: Vec<FileData>,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    pending: Vec<DirChange>,
-    boot: u8,
+    content: Content,
+    zero: Page,
     /// Calls so far.
     calls: Vec<Call>,
+    count_reads: bool,
+    /// The content after each call that changed something, if that is wanted.
+    record: Option<Vec<(usize, Content)>>,
     /// Number of the call in which the machine stops.
     crash_at: Option<usize>,
     crashed: bool,
-    /// Number of the call that fails.
-    fail_at: Option<usize>,
-    failed: Option<Call>,
-    /// Whether nothing can be allocated.
-    full: bool,
+    plan: Option<Plan>,
+    /// Calls so far that the plan counts.
+    planned: usize,
+    /// How long each write takes.
+    write_time: Duration,
+    /// The first call that was made to fail, and its file or directory.
+    failed: Option<(Call, String)>,
+    /// Pages of files that were asked for.
+    resident: BTreeSet<(usize, usize)>,
     rng: fastrand::Rng,
 }
 
@@ -109,20 +105,23 @@ pub(super) struct Sim {
 }
 
 /// What `Disk::begin` says of a call.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Done,
-    /// It fails, and may have been done in part.
-    Fails,
+    /// It fails so, and may have been done in part.
+    Fails(i32),
     /// The machine stops in it.
     Crashes,
 }
 
 impl Disk {
     /// Counts a call.
-    fn begin(&mut self, call: Call) -> io::Result<Fate> {
+    fn begin(&mut self, call: Call, what: &str) -> io::Result<Fate> {
         if self.crashed {
             return Err(io::Error::other("the machine is off"));
+        }
+        if call == Call::Read && !self.count_reads {
+            return Ok(Fate::Done);
         }
         let number = self.calls.len();
         self.calls.push(call);
@@ -130,42 +129,82 @@ impl Disk {
             self.crashed = true;
             return Ok(Fate::Crashes);
         }
-        if self.fail_at == Some(number) {
-            self.failed = Some(call);
-            return Ok(Fate::Fails);
+        if let Some(plan) = self.plan
+            && self.counts(&plan, call, what, number)
+        {
+            self.failed.get_or_insert_with(|| (call, what.to_owned()));
+            return Ok(Fate::Fails(plan.errno));
         }
         Ok(Fate::Done)
     }
 
+    /// Whether it is this call's turn to fail.
+    fn counts(&mut self, plan: &Plan, call: Call, what: &str, number: usize) -> bool {
+        let number = match plan.only {
+            Some((kind, name)) if kind == call && what.starts_with(name) => self.planned,
+            Some(_) => return false,
+            None => number,
+        };
+        self.planned += 1;
+        let looks = matches!(call, Call::Open | Call::List | Call::Read);
+        number == plan.at || (plan.for_ever && number > plan.at && !looks)
+    }
+
+    /// Keeps the content after a call, if that is wanted.
+    fn end(&mut self) {
+        let content = self.record.is_some().then(|| self.content.clone());
+        if let (Some(record), Some(content)) = (&mut self.record, content) {
+            record.push((self.calls.len() - 1, content));
+        }
+    }
+
     fn change(&mut self, change: DirChange) {
-        change.clone().apply(&mut self.names);
-        self.pending.push(change);
+        change.clone().apply(&mut self.content.names);
+        self.content.pending.push(change);
+    }
+
+    fn name_of(&self, file: usize) -> String {
+        let name = self.content.names.iter().find(|(_, f)| **f == file);
+        name.map_or_else(String::new, |(name, _)| name.clone())
     }
 }
 
 /// The error of a call that did not come through.
-fn eio(fate: &Fate) -> io::Result<()> {
+fn error_of(fate: Fate) -> io::Result<()> {
     match fate {
         Fate::Done => Ok(()),
-        Fate::Fails => Err(io::Error::from_raw_os_error(5)),
+        Fate::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
         Fate::Crashes => Err(io::Error::other("the machine is off")),
     }
 }
 
 impl Sim {
     pub(super) fn new(seed: u64) -> Sim {
-        let disk = Disk {
+        let content = Content {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             pending: Vec::new(),
             boot: 1,
+            full: false,
+        };
+        Sim::with(content, seed, Page::new([0; PAGE]))
+    }
+
+    fn with(content: Content, seed: u64, zero: Page) -> Sim {
+        let disk = Disk {
+            content,
+            zero,
             calls: Vec::new(),
+            count_reads: false,
+            record: None,
             crash_at: None,
             crashed: false,
-            fail_at: None,
+            plan: None,
+            planned: 0,
+            write_time: Duration::ZERO,
             failed: None,
-            full: false,
+            resident: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
         };
         Sim { disk: Arc::new(Mutex::new(disk)) }
@@ -175,9 +214,19 @@ impl Sim {
         self.disk.lock().expect("no holder panics")
     }
 
-    /// The calls so far.
-    pub(super) fn calls(&self) -> Vec<Call> {
-        self.disk().calls.clone()
+    /// The number of calls so far.
+    pub(super) fn call_count(&self) -> usize {
+        self.disk().calls.len()
+    }
+
+    /// How often `call` was made so far.
+    pub(super) fn count_of(&self, call: Call) -> usize {
+        self.disk().calls.iter().filter(|made| **made == call).count()
+    }
+
+    /// From now on reads have numbers too, and can fail.
+    pub(super) fn count_reads(&self) {
+        self.disk().count_reads = true;
     }
 
     /// The machine stops in the call that comes after `calls` more.
@@ -190,333 +239,165 @@ impl Sim {
         self.disk().crashed
     }
 
-    /// The call `number` fails (counted from the disk's first).
-    pub(super) fn fail_at(&self, number: usize) {
-        self.disk().fail_at = Some(number);
+    /// Makes calls fail; `None` ends it.
+    pub(super) fn fail(&self, plan: Option<Plan>) {
+        let mut disk = self.disk();
+        (disk.plan, disk.planned) = (plan, 0);
     }
 
-    /// The call that was made to fail, if it came to it.
-    pub(super) fn failed(&self) -> Option<Call> {
-        self.disk().failed
+    /// Whether the calls that were made to fail go on failing.
+    pub(super) fn fails_for_ever(&self) -> bool {
+        self.disk().plan.is_some_and(|plan| plan.for_ever)
+    }
+
+    /// The first call that was made to fail, and its file or directory.
+    pub(super) fn failed(&self) -> Option<(Call, String)> {
+        self.disk().failed.clone()
+    }
+
+    /// From now on each write takes so long.
+    pub(super) fn write_time(&self, time: Duration) {
+        self.disk().write_time = time;
     }
 
     /// Whether nothing can be allocated from now on.
     pub(super) fn set_full(&self, full: bool) {
-        self.disk().full = full;
+        self.disk().content.full = full;
+    }
+
+    /// Keeps the disk as it is after each call that changes something.
+    pub(super) fn record(&self) {
+        self.disk().record = Some(Vec::new());
+    }
+
+    /// What was kept: numbers of calls, and the disk after each.
+    pub(super) fn recorded(&self) -> Vec<(usize, Sim)> {
+        let mut disk = self.disk();
+        let record = disk.record.take().unwrap_or_default();
+        let zero = disk.zero.clone();
+        let sim = |content| Sim::with(content, 0, zero.clone());
+        record.into_iter().map(|(call, content)| (call, sim(content))).collect()
+    }
+
+    /// How many dirty pages and pending directory operations there are.
+    pub(super) fn dirty(&self) -> (usize, usize) {
+        let disk = self.disk();
+        let pages = disk.content.files.iter().map(|file| file.dirty.len()).sum();
+        (pages, disk.content.pending.len())
     }
 
     /// The disk as the next owner finds it.
     pub(super) fn restart(&self, end: End) -> Sim {
-        let mut old = self.disk();
-        let next = Sim::new(old.rng.u64(..));
-        let mut disk = next.disk();
-        disk.full = old.full;
-        if end == End::Kill {
-            disk.boot = old.boot;
-            disk.names = old.names.clone();
-            disk.durable_names = old.durable_names.clone();
-            disk.pending = old.pending.clone();
-            disk.files = old.files.clone();
-        } else {
-            disk.boot = old.boot.wrapping_add(1);
-            let mut names = old.durable_names.clone();
-            let keep = Keep::draw(&mut old.rng);
-            for change in old.pending.clone() {
-                if keep.flip(&mut old.rng) {
-                    change.apply(&mut names);
+        let seed = self.disk().rng.u64(..);
+        match end {
+            End::Kill => self.kill(),
+            End::PowerCut => self.power_cut(Cut::Seeded(seed)),
+        }
+    }
+
+    /// The disk and its cache after the process died.
+    pub(super) fn kill(&self) -> Sim {
+        let mut disk = self.disk();
+        let seed = disk.rng.u64(..);
+        Sim::with(disk.content.clone(), seed, disk.zero.clone())
+    }
+
+    /// The disk after the machine died.
+    pub(super) fn power_cut(&self, cut: Cut) -> Sim {
+        let mut disk = self.disk();
+        let mut keeper = Keeper::new(cut);
+        let old = &disk.content;
+        let mut names = old.durable_names.clone();
+        for (number, change) in old.pending.iter().enumerate() {
+            if keeper.keeps_name(number) {
+                change.clone().apply(&mut names);
+            }
+        }
+        let mut number = 0;
+        let mut files = old.files.clone();
+        for file in &mut files {
+            if !file.dirty.is_empty() || !file.lost.is_empty() {
+                let file = Arc::make_mut(file);
+                for (page, versions) in std::mem::take(&mut file.dirty) {
+                    let latest = file.seen[page].clone();
+                    let left = keeper.page(number, &file.durable[page], &versions, &latest);
+                    file.durable[page] = left;
+                    number += 1;
+                }
+                file.lost.clear();
+                file.seen = file.durable.clone();
+            }
+        }
+        let content = Content {
+            files,
+            names: names.clone(),
+            durable_names: names,
+            pending: Vec::new(),
+            boot: old.boot.wrapping_add(1),
+            full: old.full,
+        };
+        let seed = disk.rng.u64(..);
+        Sim::with(content, seed, disk.zero.clone())
+    }
+
+    /// Tells two states apart, but for hash collisions.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let disk = self.disk();
+        let mut hasher = DefaultHasher::new();
+        disk.content.boot.hash(&mut hasher);
+        for (name, file) in &disk.content.names {
+            let file = &disk.content.files[*file];
+            (name, file.len, &file.lost).hash(&mut hasher);
+            for (number, page) in file.seen.iter().enumerate() {
+                if page.hash != disk.zero.hash {
+                    (number, page.hash).hash(&mut hasher);
                 }
             }
-            let keep = Keep::draw(&mut old.rng);
-            let mut rng = old.rng.fork();
-            disk.files = old.files.iter().map(|file| cut(file, keep, &mut rng)).collect();
-            disk.names = names.clone();
-            disk.durable_names = names;
         }
-        drop(disk);
-        next
+        hasher.finish()
     }
 
     /// Names below a directory.
     pub(super) fn names(&self, dir: &str) -> Vec<String> {
         let disk = self.disk();
-        disk.names.keys().filter(|name| dir_of(name) == dir).cloned().collect()
+        disk.content.names.keys().filter(|name| dir_of(name) == dir).cloned().collect()
     }
 
     /// The bytes of a file, as the process sees them.
     pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
         let disk = self.disk();
-        disk.files[disk.names[name]].seen.clone()
+        disk.content.files[disk.content.names[name]].bytes()
     }
 
     /// Changes the bytes of a file, in cache and on disk: damage.
     pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut disk = self.disk();
-        let file = disk.names[name];
-        let file = &mut disk.files[file];
-        change(&mut file.seen);
-        file.durable = file.seen.clone();
-        file.dirty.clear();
+        let file = disk.content.names[name];
+        let mut bytes = disk.content.files[file].bytes();
+        change(&mut bytes);
+        disk.content.files[file] = Arc::new(FileData::of(&bytes));
     }
 
     /// Removes a file as if it had never been there.
     pub(super) fn lose(&self, name: &str) {
         let mut disk = self.disk();
-        disk.names.remove(name);
-        disk.durable_names.remove(name);
+        disk.content.names.remove(name);
+        disk.content.durable_names.remove(name);
     }
 
-    /// Every name and its bytes, but for the lock.
+    /// Puts a file there, as if it had always been.
+    pub(super) fn plant(&self, name: &str, bytes: &[u8]) {
+        let mut disk = self.disk();
+        let file = disk.content.files.len();
+        disk.content.files.push(Arc::new(FileData::of(bytes)));
+        disk.content.names.insert(name.to_owned(), file);
+        disk.content.durable_names.insert(name.to_owned(), file);
+    }
+
+    /// Every name and its bytes.
     pub(super) fn image(&self) -> BTreeMap<String, Vec<u8>> {
         let disk = self.disk();
-        disk.names.iter().map(|(n, f)| (n.clone(), disk.files[*f].seen.clone())).collect()
-    }
-}
-
-/// How much of what is not synced a power cut keeps.
-#[derive(Clone, Copy)]
-enum Keep {
-    All,
-    None,
-    Some(u8),
-}
-
-impl Keep {
-    fn draw(rng: &mut fastrand::Rng) -> Keep {
-        match rng.u8(..8) {
-            0 => Keep::All,
-            1 | 2 => Keep::None,
-            _ => Keep::Some(rng.u8(20..236)),
-        }
-    }
-
-    fn flip(self, rng: &mut fastrand::Rng) -> bool {
-        match self {
-            Keep::All => true,
-            Keep::None => false,
-            Keep::Some(share) => rng.u8(..) < share,
-        }
-    }
-}
-
-/// A file after a power cut.
-fn cut(file: &FileData, keep: Keep, rng: &mut fastrand::Rng) -> FileData {
-    let mut left = file.durable.clone();
-    for &page in &file.dirty {
-        let torn = rng.u8(..4) == 0;
-        let end = ((page + 1) * PAGE).min(left.len());
-        for sector in (page * PAGE..end).step_by(SECTOR) {
-            // a page is kept or lost as a whole, or sector by sector if it is torn
-            let decided = torn || sector % PAGE == 0;
-            if decided && keep.flip(rng) {
-                let to = if torn { sector + SECTOR } else { sector + PAGE };
-                let to = to.min(end);
-                left[sector..to].copy_from_slice(&file.seen[sector..to]);
-            }
-        }
-    }
-    FileData { seen: left.clone(), durable: left, ..FileData::default() }
-}
-
-struct SimFile {
-    sim: Sim,
-    file: usize,
-}
-
-impl SimFile {
-    fn with<T>(&self, f: impl FnOnce(&mut FileData) -> T) -> T {
-        f(&mut self.sim.disk().files[self.file])
-    }
-}
-
-impl StorageFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.with(|file| file.seen.len() as u64))
-    }
-
-    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let from = position as usize;
-        Ok(self.with(|file| {
-            let len = file.seen.len().saturating_sub(from).min(buffer.len());
-            if len > 0 {
-                buffer[..len].copy_from_slice(&file.seen[from..from + len]);
-            }
-            len
-        }))
-    }
-
-    fn write_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
-        let mut disk = self.sim.disk();
-        let fate = disk.begin(Call::Write)?;
-        let mut bytes: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.to_vec()).collect();
-        if fate != Fate::Done {
-            let len = disk.rng.usize(..=bytes.len());
-            bytes.truncate(len);
-        }
-        let from = position as usize;
-        let file = &mut disk.files[self.file];
-        assert!(from + bytes.len() <= file.seen.len(), "the engine writes inside its files");
-        file.seen[from..from + bytes.len()].copy_from_slice(&bytes);
-        for page in from / PAGE..(from + bytes.len()).div_ceil(PAGE) {
-            file.dirty.insert(page);
-            file.lost.remove(&page);
-        }
-        eio(&fate)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut disk = self.sim.disk();
-        let fate = disk.begin(Call::Sync)?;
-        let file = &mut disk.files[self.file];
-        match fate {
-            Fate::Done => {
-                for page in std::mem::take(&mut file.dirty) {
-                    let to = ((page + 1) * PAGE).min(file.seen.len());
-                    file.durable[page * PAGE..to].copy_from_slice(&file.seen[page * PAGE..to]);
-                }
-            }
-            // as Linux does it: told once, and the pages count as clean
-            Fate::Fails => file.lost.append(&mut file.dirty),
-            Fate::Crashes => {}
-        }
-        eio(&fate)
-    }
-
-    fn drop_cache(&self, position: u64) -> io::Result<()> {
-        self.with(|file| {
-            let lost = file.lost.split_off(&(position as usize).div_ceil(PAGE));
-            for page in lost {
-                let to = ((page + 1) * PAGE).min(file.seen.len());
-                file.seen[page * PAGE..to].copy_from_slice(&file.durable[page * PAGE..to]);
-            }
-        });
-        Ok(())
-    }
-
-    fn view(&self) -> io::Result<Arc<dyn View>> {
-        Ok(Arc::new(Snapshot(self.with(|file| file.seen.clone()))))
-    }
-
-    fn is_lent(&self) -> bool {
-        false // a view is a copy here
-    }
-}
-
-struct Snapshot(Vec<u8>);
-
-impl View for Snapshot {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn bytes(&self, position: u64, len: usize) -> Option<&[u8]> {
-        let from = usize::try_from(position).ok()?;
-        self.0.get(from..from.checked_add(len)?)
-    }
-
-    fn prefetch(&self, _: u64, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Storage for Sim {
-    fn describe(&self) -> String {
-        "sim".to_owned()
-    }
-
-    fn create_dir(&self, _: &str) -> io::Result<()> {
-        Ok(()) // directories are there from the start; `FileStorage` syncs the names of new ones
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
-        let mut disk = self.disk();
-        if disk.full {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let fate = disk.begin(Call::Create)?;
-        let len = match fate {
-            Fate::Done => len as usize,
-            Fate::Fails => return Err(io::ErrorKind::StorageFull.into()),
-            Fate::Crashes => disk.rng.usize(..=len as usize),
-        };
-        let data = FileData { seen: vec![0; len], durable: vec![0; len], ..FileData::default() };
-        let file = disk.files.len();
-        disk.files.push(data);
-        disk.change(DirChange::Create(name.to_owned(), file));
-        eio(&fate)?;
-        Ok(Arc::new(SimFile { sim: self.clone(), file }))
-    }
-
-    fn open(&self, name: &str, _: bool) -> io::Result<Arc<dyn StorageFile>> {
-        let mut disk = self.disk();
-        let fate = disk.begin(Call::Open)?;
-        eio(&fate)?;
-        let file = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(SimFile { sim: self.clone(), file }))
-    }
-
-    fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>> {
-        let mut disk = self.disk();
-        let fate = disk.begin(Call::List)?;
-        eio(&fate)?;
-        let files = disk.names.iter().filter(|(name, _)| dir_of(name) == dir);
-        let file = |(name, file): (&String, &usize)| {
-            let short = name.rsplit('/').next().unwrap_or_default();
-            (short.to_owned(), disk.files[*file].seen.len() as u64)
-        };
-        Ok(files.map(file).collect())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        let fate = disk.begin(Call::Rename)?;
-        if fate == Fate::Fails {
-            return eio(&fate);
-        }
-        if !disk.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        disk.change(DirChange::Rename(from.to_owned(), to.to_owned()));
-        eio(&fate)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        let fate = disk.begin(Call::Remove)?;
-        if fate == Fate::Fails {
-            return eio(&fate);
-        }
-        if !disk.names.contains_key(name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        disk.change(DirChange::Remove(name.to_owned()));
-        eio(&fate)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        let mut disk = self.disk();
-        let fate = disk.begin(Call::SyncDir)?;
-        if fate == Fate::Done {
-            let pending = std::mem::take(&mut disk.pending);
-            for change in pending {
-                if change.dir() == dir {
-                    change.apply(&mut disk.durable_names);
-                } else {
-                    disk.pending.push(change);
-                }
-            }
-        }
-        eio(&fate)
-    }
-
-    fn lock(&self, _: &str, _: &str) -> io::Result<Result<Box<dyn Send + Sync>, String>> {
-        Ok(Ok(Box::new(())))
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
-
-    fn boot_id(&self) -> Option<[u8; 16]> {
-        Some([self.disk().boot; 16])
+        let content = &disk.content;
+        content.names.iter().map(|(n, f)| (n.clone(), content.files[*f].bytes())).collect()
     }
 }

@@ -29,7 +29,6 @@ impl Writer {
             Err(error) => {
                 group.into_iter().for_each(|pending| self.refuse(pending, error.clone()));
                 self.refuse_all(error);
-                self.notify();
             }
         }
         true
@@ -185,7 +184,7 @@ impl Writer {
         self.check(&format!("seal {}", active.segment.name()), sealed)?;
         active.segment.set_end(summary.end);
         core.previous = Some((active.segment.id(), summary.end));
-        self.room.sealed(self.sealed_bytes(), 0);
+        self.room.sealed(|| self.sealed_bytes());
         Ok(())
     }
 
