@@ -98,12 +98,18 @@ fn cursor_journal() -> Seeds {
 fn log_ops() -> Seeds {
     let puts: Vec<u8> = [0, 2].repeat(12);
     let rolls: Vec<u8> = [4, 0x80].repeat(4);
-    let cases: [(&str, &[u8]); 8] = [
+    let cases: [(&str, &[u8]); 13] = [
         ("rolls_and_reclaims", &[8, 200, 4, 0, 8, 255, 5, 0, 90]),
         ("cursors", &[6, 100, 7, 0, 6, 200, 14, 0, 0, 0, 6, 255, 7, 0]),
         ("closes_in_order", &[14, 1, 0, 0, 0, 3, 14, 1, 0]),
         ("is_killed", &[14, 0, 0, 0, 0, 3, 5, 0, 255]),
-        ("power_is_cut", &[14, 0, 3, 7, 9, 0, 3, 5, 0, 255]),
+        // after 14, 0 the machine is off: one byte for the opening that fails, then how it comes back
+        ("power_is_cut", &[14, 0, 0, 1, 9, 0, 0, 5, 0, 255]),
+        ("power_is_cut_and_half_is_kept", &[14, 0, 0, 3, 4, 1, 0, 5, 0, 255]),
+        ("power_is_cut_in_a_roll", &[12, 5, 4, 0x80, 4, 0x80, 0, 3, 8, 2, 0, 0, 2]),
+        ("power_is_cut_after_a_failed_sync", &[10, 1, 0, 0, 14, 0, 0, 1, 9, 0, 0, 0, 2]),
+        ("power_is_cut_after_cursors", &[6, 90, 7, 0, 6, 99, 14, 0, 0, 3, 5, 5, 0, 8, 200]),
+        ("power_is_cut_after_a_reclaim", &[8, 200, 0, 3, 14, 0, 0, 3, 7, 7, 0, 8, 255]),
         ("a_write_fails", &[10, 0, 0, 2, 0, 2, 14, 1, 0, 0, 0, 2]),
         ("stops_in_a_roll", &[12, 7, 4, 0x80, 4, 0x80, 3, 1, 1, 0, 0, 2]),
         ("disk_is_full", &[13, 1, 4, 0x80, 4, 0x80, 13, 0, 4, 0x80]),
