@@ -91,10 +91,15 @@ fn kill_loop(sinks: usize, policy: &str) {
             let record = &record;
             scope.spawn(move || produce(producer, record));
         }
-        for _ in 0..kills {
+        for kill in 0..kills {
             let mut agent = Agent::start(dir.path(), &config, &[]);
-            record.port.store(agent.address().port(), Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(random.u64(1..400)));
+            if kill > 0 && random.u8(..) < 64 {
+                // one in four dies while it starts and recovers
+                std::thread::sleep(Duration::from_millis(random.u64(0..30)));
+            } else {
+                record.port.store(agent.address().port(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(random.u64(1..400)));
+            }
             agent.kill();
             record.port.store(0, Ordering::Relaxed);
             let (code, report) = walctl(&["verify", log.to_str().unwrap(), "--json"]);

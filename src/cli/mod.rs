@@ -10,6 +10,7 @@ mod check;
 mod config;
 mod keys;
 mod version;
+pub mod walctl;
 
 pub use agent::{AgentArgs, agent};
 pub use config::ConfigArgs;

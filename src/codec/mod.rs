@@ -6,6 +6,7 @@
 use crate::event::EventRef;
 
 pub mod avro;
+pub mod sequence_file;
 pub mod text;
 
 /// Turns events into the bytes of one file. Order of life: `begin`, then `event` and `flush`, then

@@ -127,6 +127,73 @@ fn read_file(
     Ok(())
 }
 
+/// A record of the journal that does not read back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadRecord {
+    /// The file.
+    pub file: &'static str,
+    /// Where the record starts.
+    pub position: u64,
+    /// What does not fit.
+    pub error: FormatError,
+    /// Its number and length in bytes, if its header is good.
+    pub header: Option<(u64, u64)>,
+}
+
+/// Looks at every record of a journal, older ones too. A record is written as one run of blocks
+/// and an older one under it loses its header first: so a header that fails, or a block between
+/// rising records that holds none, is damage; a record above the newest good one may be torn.
+///
+/// # Errors
+/// A file can't be read. A missing one is no error.
+pub fn check(storage: &dyn Storage, log_uuid: &[u8; 16]) -> Result<Vec<BadRecord>, LogError> {
+    let mut bad = Vec::new();
+    for file in FILES {
+        let opened = match storage.open(file, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(LogError::io(format!("open {file}")))?,
+        };
+        let mut bytes = vec![0; FILE_LEN as usize];
+        let read = opened.read_at(0, &mut bytes).map_err(LogError::io(format!("read {file}")))?;
+        bytes.truncate(read);
+        check_file(file, &bytes, seed(log_uuid), &mut bad);
+    }
+    Ok(bad)
+}
+
+fn check_file(file: &'static str, bytes: &[u8], seed: u32, bad: &mut Vec<BadRecord>) {
+    let record = |position: usize| BatchHeader::decode(seed, &bytes[position..]);
+    // where the last rising run of records ends: what lies behind is of an earlier turn
+    let positions = || (0..bytes.len()).step_by(RECORD_ALIGN);
+    let newest = positions().filter_map(|at| Some((record(at).ok()?.0.lsn, at))).max();
+    let mut at = 0;
+    while at < bytes.len() {
+        let position = at as u64;
+        at += RECORD_ALIGN;
+        let (error, header) = match record(position as usize) {
+            Ok((header, _)) => {
+                let start = position as usize + BATCH_HEADER_LEN as usize;
+                let payload = bytes.get(start..start + header.payload_len as usize);
+                let stored = header.stored_len().next_multiple_of(RECORD_ALIGN as u64);
+                let error = match payload.map(|payload| header.verify(payload)) {
+                    Some(Ok(())) => {
+                        at = (position + stored) as usize;
+                        continue;
+                    }
+                    Some(Err(error)) => error,
+                    None => FormatError::NotThere,
+                };
+                (error, Some((header.lsn, stored)))
+            }
+            Err(FormatError::NotThere) if newest.is_none_or(|(_, at)| position > at as u64) => {
+                continue;
+            }
+            Err(error) => (error, None),
+        };
+        bad.push(BadRecord { file, position, error, header });
+    }
+}
+
 /// Opens a file of the journal for writing, and looks at its records; makes it if it is not there.
 fn open_file(
     storage: &dyn Storage,

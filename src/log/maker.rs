@@ -168,13 +168,15 @@ impl Maker {
         result.and(synced.map_err(LogError::io("sync the segment directory")))
     }
 
-    /// Recycles a segment if a spare is wanted and nobody reads it; removes it otherwise.
+    /// Recycles a segment if nobody reads it and there are not yet twice the spares that are made
+    /// ahead; removes it otherwise. Were the count the limit, the one that a roll takes would be
+    /// made anew, with all its zeros, before the next one is retired: each event written twice.
     fn retire_one(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let name = segment.name();
         let unused = Arc::strong_count(segment) == 1 && !segment.file.is_lent();
         let id = {
             let state = self.state();
-            (state.spares.len() < self.spare_count).then_some(state.next_id)
+            (state.spares.len() < 2 * self.spare_count).then_some(state.next_id)
         };
         let Some(id) = id.filter(|_| unused && segment.header.segment_bytes == self.segment_bytes)
         else {

@@ -43,15 +43,22 @@ mod writer;
 
 pub use batch::BatchBuilder;
 pub use error::{FormatError, LogError};
-pub use format::{FORMAT_MAJOR, FORMAT_MINOR, Meta, Seal, SegmentHeader, State, Trailer};
-pub use journal::{JournalFound, JournalRecord, Mark, read as read_journal};
-pub use open::{Listing, OpenReport, list_segments, read_meta, read_state};
+pub use format::{
+    FORMAT_MAJOR, FORMAT_MINOR, INCOMPAT_GAP, IndexEntry, META_LEN, Meta, SEGMENT_HEADER_LEN, Seal,
+    SegmentHeader, State, TRAILER_LEN, Trailer, seal_position, usable_end,
+};
+pub use journal::{
+    BadRecord, JournalFound, JournalRecord, Mark, check as check_journal, read as read_journal,
+};
+pub use open::{
+    Listing, OpenReport, evidence_of, list_segments, newest_header, read_meta, read_state,
+};
 pub use options::{Durability, LogOptions, OnCorruption};
 pub use reader::{Missing, MissingReason, ReadOutcome, Reader};
-pub use recovery::{Cut, DECISIONS, Damage, Evidence, Verdict, scan_tail};
+pub use recovery::{Cut, DECISIONS, Damage, Evidence, TailScan, Verdict, scan_tail};
 pub use room::Usage;
 pub use scan::{Batches, FaultKind, FoundBatch, Hole, Place, Step, Walk, is_data};
-pub use segment::{Segment, SegmentEnd, segment_name};
+pub use segment::{Segment, SegmentEnd, Summary, Summing, segment_name};
 pub use storage::memory::MemoryStorage;
 pub use storage::{FileStorage, Storage, StorageFile, View, slice};
 pub use stray::{SpareFile, strays};

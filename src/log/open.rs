@@ -198,14 +198,22 @@ fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Send + Sync>, LogError> {
     taken.map_err(|owner| LogError::InUse { dir: storage.describe(), owner })
 }
 
-/// A log without META: a new one, unless there are segments that say whose they are.
-fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, LogError> {
+/// The header of the newest epoch that any segment file has, whosever it is: a log without META is
+/// known by it.
+///
+/// # Errors
+/// A file can't be read.
+pub fn newest_header(storage: &dyn Storage) -> Result<Option<SegmentHeader>, LogError> {
     let files = storage.list(SEGMENT_DIR).map_err(LogError::io("list the segments"))?;
     let mut newest: Option<SegmentHeader> = None;
     for (name, len) in &files {
         let Some(id) = segment_id_of(name) else { continue };
         let name = segment_name(id);
-        let file = storage.open(&name, false).map_err(LogError::io(format!("open {name}")))?;
+        let file = match storage.open(&name, false) {
+            // a reader beside an owner: the file was reclaimed since it was listed
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(LogError::io(format!("open {name}")))?,
+        };
         for position in [0, usable_end((*len).max(8192))] {
             let mut page = vec![0; super::format::SEGMENT_HEADER_LEN as usize];
             let read =
@@ -218,6 +226,12 @@ fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, 
             }
         }
     }
+    Ok(newest)
+}
+
+/// A log without META: a new one, unless there are segments that say whose they are.
+fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, LogError> {
+    let newest = newest_header(storage)?;
     if newest.is_some() {
         tracing::warn!(target: "levada::log",
             "{}: META.a and META.b are missing or damaged; the segments say whose log it is",
@@ -231,7 +245,8 @@ fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, 
     })
 }
 
-fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
+/// How far the log is known to have been durable, by STATE and the cursor journal.
+pub fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
     let evidence = Evidence::of_mark(mark);
     // within one boot what was synced is still what was synced, and STATE was written after it
     match (state, storage.boot_id()) {

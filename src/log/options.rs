@@ -39,7 +39,7 @@ pub struct LogOptions {
     pub free_bytes_min: u64,
     /// What becomes of damage.
     pub on_corruption: OnCorruption,
-    /// Segments made ahead.
+    /// Segments made ahead. As many again are kept of those that were reclaimed.
     pub spare_count: usize,
     /// Whether threads of the log's own write and prepare segments. Without them every call does
     /// its work itself, in a fixed order: for tests and simulation.

@@ -27,21 +27,23 @@ pub fn strays(
     spares: &[SpareFile],
     mark: &Mark,
 ) -> Result<Vec<Damage>, LogError> {
-    let first = segments.first().map(|segment| &segment.header);
-    let last = segments.last().map_or(0, Segment::id);
+    let first = segments.first().map(Segment::id);
     let mut damage = Vec::new();
     for (id, len, file) in spares {
         let name = segment_name(*id);
         let header = header_of(&**file).map_err(LogError::io(format!("read {name}")))?;
         let own = header.as_ref().ok().filter(|header| header.segment_id == *id);
-        let below = first.filter(|first| *id < first.segment_id).map(|first| first.base_offset);
-        if below.is_none() && *id < last {
-            continue; // between others: it is missing there, and that is said
-        }
-        let (from, to) = match (below, own) {
-            // left over from an interrupted reclaim: nobody needs it
-            (Some(first), _) if mark.released >= first => continue,
-            (Some(first), _) => (mark.released, first),
+        let next = segments.iter().find(|segment| segment.id() > *id);
+        let (from, to) = match (next.map(|next| next.header.base_offset), own) {
+            (Some(to), _) if next.map(Segment::id) == first => {
+                if mark.released >= to {
+                    continue; // left over from an interrupted reclaim: nobody needs it
+                }
+                (mark.released, to)
+            }
+            // between others: the first of a gap is said to be missing, for all that are
+            (Some(_), _) if segments.iter().any(|segment| segment.id() + 1 == *id) => continue,
+            (Some(to), _) => (to, to),
             (None, Some(own)) => (own.base_offset, own.base_offset.max(mark.durable_tail)),
             (None, None) => continue,
         };

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub mod file_roll;
+pub mod hdfs;
 mod local;
 pub mod logger;
 pub mod null;

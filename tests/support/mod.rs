@@ -26,11 +26,13 @@ pub struct Agent {
 impl Agent {
     /// Starts `levada agent -f config` in `dir`, with more arguments behind.
     pub fn start(dir: &Path, config: &Path, more: &[&str]) -> Agent {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_levada"))
-            .args(["agent", "-f"])
-            .arg(config)
-            .args(more)
-            .current_dir(dir)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_levada"));
+        Agent::spawn(command.args(["agent", "-f"]).arg(config).args(more).current_dir(dir))
+    }
+
+    /// Starts an agent by a command line of the test's own.
+    pub fn spawn(command: &mut Command) -> Agent {
+        let mut child = command
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

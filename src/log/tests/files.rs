@@ -125,6 +125,26 @@ fn segment_without_any_header_is_damage_and_no_spare() {
     }
 }
 
+/// Of a gap of two, the second file passed for a spare with a wrong number, and was removed
+/// (fuzz/regressions/segment/gap_of_two).
+#[test]
+fn every_segment_of_a_gap_is_moved_aside_and_none_removed() {
+    let sim = rolled();
+    let (log, _) = must_open(&sim, OnCorruption::Halt);
+    log.put(batch(&[record(36, 300)])).unwrap(); // a fourth segment
+    log.close().unwrap();
+    for name in [SECOND, THIRD] {
+        flip(&sim, name, 50);
+        flip(&sim, name, crate::log::format::usable_end(64 << 10) + 50);
+    }
+    check_refused(&sim, "gap of two");
+    let (log, _) = must_open(&sim, OnCorruption::Quarantine);
+    let kept = (0..13).chain([36]).collect();
+    assert_eq!(content(&log), (kept, vec![range(13, 36)]));
+    let aside = sim.names("quarantine");
+    assert_eq!(aside.iter().filter(|name| name.ends_with(".seg")).count(), 2, "{aside:?}");
+}
+
 #[test]
 fn one_lost_meta_costs_nothing_and_two_are_made_from_the_segments() {
     for lost in [&["META.a"][..], &["META.b"], &["META.a", "META.b"]] {

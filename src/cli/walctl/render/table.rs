@@ -1,0 +1,145 @@
+//! Tables and labelled lines for people.
+
+use super::{bytes, escape, time};
+use crate::inspect::{CursorRow, Problem, Report, SegmentRow, Stat};
+
+/// Columns, as wide as their widest cell; numbers to the right.
+fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |i: usize| {
+        let cells = rows.iter().map(|row| row[i].chars().count());
+        cells.chain([head[i].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let is_number = |i: usize| {
+        let mut cells = rows.iter().map(|row| row[i].as_str());
+        cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()) && !cell.contains('T'))
+            && !rows.is_empty()
+    };
+    let numbers: Vec<_> = (0..head.len()).map(is_number).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells = cells.enumerate().map(|(i, cell)| match numbers[i] {
+            true => format!("{cell:>0$}", widths[i]),
+            false => format!("{cell:<0$}", widths[i]),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut head.iter().copied());
+    text.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    text
+}
+
+/// `walctl ls`.
+pub(crate) fn segments(rows: &[SegmentRow]) -> String {
+    if rows.is_empty() {
+        return "no segments: nothing was put yet\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.file.clone(),
+            row.state.to_owned(),
+            row.base_offset.to_string(),
+            row.events.to_string(),
+            row.bytes.to_string(),
+            time(row.first_time_ms),
+            time(row.last_time_ms),
+        ]
+    });
+    let head = ["file", "state", "base_offset", "events", "bytes", "first_time", "last_time"];
+    columns(&head, &cells.collect::<Vec<_>>())
+}
+
+/// `walctl cursors`.
+pub(crate) fn cursors(rows: &[CursorRow]) -> String {
+    if rows.is_empty() {
+        return "no cursors: no sink has read from this log yet\n".to_owned();
+    }
+    let ranges = |ranges: &[[u64; 2]]| match ranges {
+        [] => "-".to_owned(),
+        _ => ranges.iter().map(|[from, to]| format!("{from}..{to}")).collect::<Vec<_>>().join(" "),
+    };
+    let cells = rows.iter().map(|row| {
+        vec![
+            escape(row.group.as_bytes()),
+            escape(row.sink.as_bytes()),
+            row.position.to_string(),
+            row.watermark.to_string(),
+            ranges(&row.acked_above),
+            ranges(&row.leases),
+        ]
+    });
+    let head = ["group", "sink", "position", "watermark", "acked_above", "leases"];
+    columns(&head, &cells.collect::<Vec<_>>())
+}
+
+/// `walctl stat`.
+pub(crate) fn stat(stat: &Stat) -> String {
+    let owner = match &stat.owner {
+        Some(owner) if owner.alive => format!("pid {}, running", owner.pid),
+        Some(owner) if stat.clean => format!("none (pid {} closed it in order)", owner.pid),
+        Some(owner) => format!("none (pid {} is gone without closing it)", owner.pid),
+        None => "none known".to_owned(),
+    };
+    let mut lines = vec![
+        ("log", stat.log_uuid.clone()),
+        ("format", stat.format_version.clone()),
+        ("owner", owner),
+        ("epoch", stat.epoch.to_string()),
+        ("first offset", stat.first_offset.to_string()),
+        ("watermark", stat.watermark.to_string()),
+        ("durable tail", stat.durable_tail.to_string()),
+        ("tail", stat.tail.to_string()),
+        ("backlog", format!("{} events", stat.backlog)),
+        ("dead letters", stat.dead_letters.to_string()),
+        ("on disk", bytes(stat.bytes_on_disk)),
+        ("segments", format!("{}, and {} spare", stat.segments, stat.spares)),
+    ];
+    if stat.poisoned {
+        lines.push(("poisoned", "a write or sync failed; start the agent again".to_owned()));
+    }
+    if stat.quarantined > 0 {
+        lines.push(("quarantine", format!("{} notes; see 'walctl verify'", stat.quarantined)));
+    }
+    for group in &stat.groups {
+        let (name, waiting) = (escape(group.group.as_bytes()), group.backlog);
+        let lost = match group.lost_events {
+            0 => String::new(),
+            lost => format!(", {lost} lost"),
+        };
+        lines.push(("group", format!("{name}: {waiting} events to go{lost}")));
+        for sink in &group.sinks {
+            let text = format!(
+                "{}: {} delivered, {} failed, {} redelivered, position {}",
+                escape(sink.sink.as_bytes()),
+                sink.delivered_events,
+                sink.failed_events,
+                sink.redelivered_events,
+                sink.position
+            );
+            lines.push(("  sink", text));
+        }
+    }
+    lines.into_iter().map(|(label, value)| format!("{label:<13} {value}\n")).collect()
+}
+
+/// `walctl verify`.
+pub(crate) fn report(report: &Report) -> String {
+    let line = |word: &str, problem: &Problem| {
+        let Problem { file, position, offset, kind, detail } = problem;
+        let offset = offset.map_or(String::new(), |offset| format!(", offset {offset}"));
+        format!(
+            "{word}: {kind}: {file} at byte {position}{offset}: {}\n",
+            escape(detail.as_bytes())
+        )
+    };
+    let mut text: String = report.problems.iter().map(|p| line("problem", p)).collect();
+    text.extend(report.notes.iter().map(|p| line("note", p)));
+    let verdict = match report.problems.len() {
+        0 => "ok".to_owned(),
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    let Report { segments, batches, events, tail, .. } = report;
+    text + &format!(
+        "{verdict}: {segments} segments, {batches} batches, {events} events, tail {tail}\n"
+    )
+}
