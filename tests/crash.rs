@@ -50,6 +50,14 @@ struct Record {
     stop: AtomicBool,
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends numbered events until told to stop; after each lost connection it goes on with new numbers.
 fn produce(producer: usize, record: &Record) {
     let mut next = 0u64;
@@ -87,6 +95,8 @@ fn kill_loop(sinks: usize, policy: &str) {
     let log = dir.path().join("log");
     let record = Record::default();
     std::thread::scope(|scope| {
+        // also if a check fails: the scope waits for the producers
+        let _stop = StopAtEnd(&record.stop);
         for producer in 0..3 {
             let record = &record;
             scope.spawn(move || produce(producer, record));
@@ -105,7 +115,6 @@ fn kill_loop(sinks: usize, policy: &str) {
             let (code, report) = walctl(&["verify", log.to_str().unwrap(), "--json"]);
             assert_eq!(code, 0, "walctl verify after kill -9: {report}");
         }
-        record.stop.store(true, Ordering::Relaxed);
     });
     let acknowledged = record.acknowledged.into_inner().unwrap();
     let sent = record.sent.into_inner().unwrap();

@@ -52,7 +52,7 @@ impl Latency {
         calls.sort_unstable();
         let quantile = |q: f64| {
             let rank = (calls.len() as f64 * q).ceil() as usize;
-            calls.get(rank.max(1) - 1).map_or(0.0, |took| took.as_secs_f64() * 1e6)
+            calls.get(rank.max(1) - 1).map_or(0.0, |took| took.as_nanos() as f64 / 1e3)
         };
         Latency { p50_us: quantile(0.5), p99_us: quantile(0.99), p999_us: quantile(0.999) }
     }
