@@ -14,8 +14,9 @@ use std::time::Duration;
 /// How often something is looked at again before it counts as wrong: it may be being written.
 const LOOKS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(15);
-/// Of a trailer's bytes, how many must be as expected for it to have been written once.
-const TRAILER_ALIKE: usize = 40;
+/// Of a trailer's bytes, more than so many must be as expected for it to have been written once:
+/// one of an earlier life of a recycled file differs in its checksum, the chain and the id.
+const TRAILER_ALIKE: usize = 58;
 
 fn page(file: &dyn StorageFile, position: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
