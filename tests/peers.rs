@@ -78,7 +78,8 @@ fn stop_when_delivered(agent: Agent, dir: &Path, acknowledged: &[String]) -> Vec
 
 fn stop(agent: Agent) {
     let (status, log) = agent.stop();
-    assert_eq!(status.code(), Some(0), "a clean stop: {log}");
+    println!("{log}");
+    assert_eq!(status.code(), Some(0), "a clean stop");
 }
 
 fn flume_client_in_batches(test: &str, compression: &str) {
@@ -312,7 +313,7 @@ fn hdfs_sink_loses_nothing_when_a_datanode_of_its_open_file_stops() {
     std::thread::sleep(Duration::from_secs(1));
     let open = hdfs.files("/k1").remove(0);
     let holder = hdfs.command(&format!("holder {open}"));
-    hdfs.command(&format!("stop-datanode {holder}"));
+    hdfs.command(&format!("stop-dn {holder}"));
     std::thread::sleep(Duration::from_secs(3));
     load.finish();
     stop(agent);

@@ -17,7 +17,7 @@ import org.apache.hadoop.hdfs.server.datanode.DataNode;
  *
  * MiniDfs DIR DATANODES. State is in DIR/data, a client's core-site.xml in DIR/conf. It prints
  * `ready URL DIR/conf`, then takes commands, a line each, and answers each by a line `ok …` or
- * `error …`: `stop-datanode N`, `start-datanode N` (the same one back), `holder PATH` (a datanode
+ * `error …`: `stop-dn N`, `start-dn N` (the same one back), `holder PATH` (a datanode
  * that has the file's last block), `ls DIR`, `read sequence|text DIR OUT` (ReadBack), `quit`. The
  * end of its input ends it too.
  */
@@ -64,10 +64,10 @@ public class MiniDfs {
   private static String obey(MiniDFSCluster cluster, String[] nodes, String[] words) throws Exception {
     FileSystem fs = cluster.getFileSystem();
     switch (words[0]) {
-      case "stop-datanode":
+      case "stop-dn":
         stopped.put(words[1], cluster.stopDataNode(nodes[Integer.parseInt(words[1])]));
         return words[1];
-      case "start-datanode":
+      case "start-dn":
         cluster.restartDataNode(stopped.remove(words[1]), true);
         return words[1];
       case "holder": {
