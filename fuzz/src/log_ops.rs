@@ -80,10 +80,8 @@ impl World {
         let options = LogOptions { capacity_events, ..options(durability) };
         let failures = self.disk.failures();
         match Log::open(Arc::new(self.disk.clone()), options) {
-            Ok((log, opened)) => {
-                self.check_opened(&log, &opened);
-                Some(log)
-            }
+            // if the disk keeps from reading it, nothing is known: the next opening will tell
+            Ok((log, opened)) => self.check_opened(&log, &opened).then_some(log),
             Err(error) => {
                 if trace() {
                     eprintln!("opening fails: {error}");
@@ -94,7 +92,8 @@ impl World {
         }
     }
 
-    fn check_opened(&mut self, log: &Log, opened: &Opened) {
+    /// Compares what an opened log holds with the model; false if the disk fails.
+    fn check_opened(&mut self, log: &Log, opened: &Opened) -> bool {
         let report = &opened.report;
         assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
         let tail = log.tails().tail;
@@ -102,7 +101,7 @@ impl World {
         let failures = self.disk.failures();
         let Some(found) = self.read(log, self.reclaimed, tail.0) else {
             assert!(self.disk.failures() > failures);
-            return; // nothing is known: the next one that opens will tell
+            return false;
         };
         let end = self.end();
         let mut lost = None;
@@ -131,6 +130,7 @@ impl World {
         self.limbo = None;
         self.cut = false;
         self.taken = cursors;
+        true
     }
 
     /// The records of a range; `None` if the disk failed. What is missing must be explained.
