@@ -71,6 +71,7 @@ impl Seal {
         }
         let mut words = [0; 7];
         LE::read_u64_into(&payload[..SEAL_FIXED_LEN], &mut words);
+        below(NUMBER_END, "base offset", &[base_offset])?;
         let entries = payload[SEAL_FIXED_LEN..].chunks_exact(INDEX_ENTRY_LEN);
         if entries.len() as u64 != words[6] {
             return Err(FormatError::Value { what: "index entries", value: words[6] });
