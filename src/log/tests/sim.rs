@@ -78,8 +78,8 @@ impl Plan {
 struct Disk {
     content: Content,
     zero: Page,
-    /// Calls so far.
-    calls: Vec<Call>,
+    /// Calls so far, each with its file or directory.
+    calls: Vec<(Call, String)>,
     count_reads: bool,
     /// The content after each call that changed something, if that is wanted.
     record: Option<Vec<(usize, Content)>>,
@@ -91,8 +91,8 @@ struct Disk {
     planned: usize,
     /// How long each write takes.
     write_time: Duration,
-    /// The first call that was made to fail, and its file or directory.
-    failed: Option<(Call, String)>,
+    /// Number of the first call that was made to fail.
+    failed: Option<usize>,
     /// Pages of files that were asked for.
     resident: BTreeSet<(usize, usize)>,
     rng: fastrand::Rng,
@@ -124,7 +124,7 @@ impl Disk {
             return Ok(Fate::Done);
         }
         let number = self.calls.len();
-        self.calls.push(call);
+        self.calls.push((call, what.to_owned()));
         if self.crash_at == Some(number) {
             self.crashed = true;
             return Ok(Fate::Crashes);
@@ -132,7 +132,7 @@ impl Disk {
         if let Some(plan) = self.plan
             && self.counts(&plan, call, what, number)
         {
-            self.failed.get_or_insert_with(|| (call, what.to_owned()));
+            self.failed.get_or_insert(number);
             return Ok(Fate::Fails(plan.errno));
         }
         Ok(Fate::Done)
@@ -221,7 +221,7 @@ impl Sim {
 
     /// How often `call` was made so far.
     pub(super) fn count_of(&self, call: Call) -> usize {
-        self.disk().calls.iter().filter(|made| **made == call).count()
+        self.disk().calls.iter().filter(|(made, _)| *made == call).count()
     }
 
     /// From now on reads have numbers too, and can fail.
@@ -252,7 +252,14 @@ impl Sim {
 
     /// The first call that was made to fail, and its file or directory.
     pub(super) fn failed(&self) -> Option<(Call, String)> {
-        self.disk().failed.clone()
+        let disk = self.disk();
+        disk.failed.map(|number| disk.calls[number].clone())
+    }
+
+    /// The calls that came after it.
+    pub(super) fn calls_after_failure(&self) -> Vec<(Call, String)> {
+        let disk = self.disk();
+        disk.failed.map_or_else(Vec::new, |number| disk.calls[number + 1..].to_vec())
     }
 
     /// From now on each write takes so long.
