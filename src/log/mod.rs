@@ -323,15 +323,16 @@ impl Log {
     }
 
     /// Seals and closes the log: a clean close leaves nothing to recover. Readers go on; puts get
-    /// [`LogError::Closed`]. A second call does nothing.
+    /// [`LogError::Closed`]. A second call waits for the first, and does nothing.
     ///
     /// # Errors
     /// What could not be written. What was acknowledged is as safe as it was.
     pub fn close(&self) -> Result<(), LogError> {
-        let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));
+        // held to the end: a second call must not return, and let another owner in, before that
+        let mut threads = self.threads.lock().expect("no holder panics");
         self.writer.stop();
         self.writer.maker.close();
-        for thread in threads {
+        for thread in std::mem::take(&mut *threads) {
             thread.join().expect("the log's threads do not panic");
         }
         if self.writer.is_closed() {

@@ -256,3 +256,26 @@ fn tickets_that_nobody_waits_for_are_written_all_the_same() {
         assert_eq!(log.usage().events, 101);
     });
 }
+
+/// The second of two closes found no thread left to wait for, gave the lock back and returned while
+/// the maker was still making a segment: in the directory of the next owner, over one of its own.
+#[test]
+fn nobody_is_at_work_in_the_directory_once_any_close_returns() {
+    in_time(|| {
+        let sim = Sim::new(1);
+        let (log, _) = Log::open(Arc::new(sim.clone()), small()).unwrap();
+        let half = || batch(&[record(0, 40_000)]);
+        log.put(half()).unwrap();
+        sim.create_time(Duration::from_millis(300));
+        log.put(half()).unwrap(); // takes a spare, and the maker makes the next one
+        let close = || {
+            log.close().unwrap();
+            sim.call_count()
+        };
+        let counts = std::thread::scope(|scope| {
+            let other = scope.spawn(close);
+            [close(), other.join().unwrap()]
+        });
+        assert_eq!(counts, [sim.call_count(); 2]);
+    });
+}

@@ -89,8 +89,9 @@ struct Disk {
     plan: Option<Plan>,
     /// Calls so far that the plan counts.
     planned: usize,
-    /// How long each write takes.
+    /// How long each write takes, and each creation of a file.
     write_time: Duration,
+    create_time: Duration,
     /// Number of the first call that was made to fail.
     failed: Option<usize>,
     /// Pages of files that were asked for.
@@ -203,6 +204,7 @@ impl Sim {
             plan: None,
             planned: 0,
             write_time: Duration::ZERO,
+            create_time: Duration::ZERO,
             failed: None,
             resident: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
@@ -265,6 +267,11 @@ impl Sim {
     /// From now on each write takes so long.
     pub(super) fn write_time(&self, time: Duration) {
         self.disk().write_time = time;
+    }
+
+    /// From now on each creation of a file takes so long.
+    pub(super) fn create_time(&self, time: Duration) {
+        self.disk().create_time = time;
     }
 
     /// Whether nothing can be allocated from now on.

@@ -126,6 +126,10 @@ impl Storage for Sim {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let time = self.disk().create_time;
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
         let mut disk = self.disk();
         if disk.content.full {
             return Err(io::ErrorKind::StorageFull.into());
