@@ -159,7 +159,8 @@ impl Log {
     pub fn put_within(&self, batch: BatchBuilder, wait: Option<Duration>) -> PutResult {
         let (count, bytes) = self.size_of(&batch)?;
         if !self.writer.room.try_reserve(count, bytes) {
-            let deadline = wait.map(|wait| Instant::now() + wait);
+            // one that no clock reaches is none
+            let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
             let room = self.writer.room.reserve(count, bytes);
             if ticket::block_on(room, deadline).is_none() {
                 return Err(self.full());

@@ -241,7 +241,7 @@ impl Writer {
                 Durability::Interval(interval) => Some(interval),
                 Durability::Always | Durability::Os => None,
             };
-            self.drain_until(interval.map(|interval| synced + interval));
+            self.drain_until(interval.and_then(|interval| synced.checked_add(interval)));
             if interval.is_some_and(|interval| synced.elapsed() >= interval) {
                 let _ = self.sync(); // a failure poisons the log, and is reported there
                 synced = Instant::now();

@@ -279,3 +279,25 @@ fn nobody_is_at_work_in_the_directory_once_any_close_returns() {
         assert_eq!(counts, [sim.call_count(); 2]);
     });
 }
+
+/// A deadline that no clock reaches was a panic.
+#[test]
+fn longest_wait_is_no_deadline() {
+    in_time(|| {
+        let durability = Durability::Interval(Duration::MAX);
+        let options = LogOptions { durability, capacity_events: 1, ..small() };
+        let (log, _) = Log::open(Arc::new(Sim::new(1)), options).unwrap();
+        let batch = one(0);
+        assert!(log.try_reserve(&batch).unwrap());
+        ticket::block_on(log.submit(batch), None).unwrap().unwrap(); // the log thread's work
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.put_within(one(1), Some(Duration::MAX)));
+            while log.writer.room.waiters() == 0 && !waiting.is_finished() {
+                std::thread::yield_now();
+            }
+            log.save_cursors(b"", Offset(1), Offset(1)).unwrap();
+            assert_eq!(waiting.join().unwrap().unwrap(), Offset(1)..Offset(2));
+        });
+        log.close().unwrap();
+    });
+}
