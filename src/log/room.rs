@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 /// How much of the log's capacity is used.
@@ -54,7 +54,7 @@ impl Room {
         Room { events_max, bytes_max, state: Mutex::new(state) }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -87,7 +87,7 @@ impl Room {
         let mut state = self.state();
         state.reserved_tail -= events;
         state.reserved_bytes -= bytes;
-        state.wake();
+        wake(state);
     }
 
     /// A group was written: its bytes are the active segment's now.
@@ -103,14 +103,14 @@ impl Room {
         let mut state = self.state();
         state.active_bytes = 0;
         state.sealed_bytes = sealed_bytes();
-        state.wake();
+        wake(state);
     }
 
     /// Sealed segments went; as [`Room::sealed`].
     pub(super) fn retired(&self, sealed_bytes: impl FnOnce() -> u64) {
         let mut state = self.state();
         state.sealed_bytes = sealed_bytes();
-        state.wake();
+        wake(state);
     }
 
     /// Every offset below `offset` is done with.
@@ -118,7 +118,7 @@ impl Room {
         let mut state = self.state();
         if offset > state.released {
             state.released = offset;
-            state.wake();
+            wake(state);
         }
     }
 
@@ -126,7 +126,7 @@ impl Room {
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        state.wake();
+        wake(state);
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -147,12 +147,13 @@ impl State {
             bytes: self.sealed_bytes + self.active_bytes + self.reserved_bytes,
         }
     }
+}
 
-    fn wake(&mut self) {
-        for waker in std::mem::take(&mut self.waiters).into_values() {
-            waker.wake();
-        }
-    }
+/// Wakes everybody who waits, with the room let go: a waker may ask the log something.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waiters = std::mem::take(&mut state.waiters);
+    drop(state);
+    waiters.into_values().for_each(Waker::wake);
 }
 
 struct Reserve<'a> {

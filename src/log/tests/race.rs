@@ -301,3 +301,27 @@ fn longest_wait_is_no_deadline() {
         log.close().unwrap();
     });
 }
+
+/// Wakers were called with the room held: one that asked the log anything waited for itself.
+#[test]
+fn waker_of_a_put_that_waits_may_use_the_log() {
+    struct Asks(Arc<Log>, AtomicU64);
+    impl std::task::Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.usage().events + 1, Ordering::Relaxed);
+        }
+    }
+    in_time(|| {
+        let options = LogOptions { capacity_events: 1, ..small() };
+        let (log, _) = Log::open(Arc::new(Sim::new(1)), options).unwrap();
+        let log = Arc::new(log);
+        log.put(one(0)).unwrap();
+        let asks = Arc::new(Asks(Arc::clone(&log), AtomicU64::new(0)));
+        let batch = one(1);
+        let mut reserve = pin!(log.reserve(&batch));
+        let waker = Waker::from(Arc::clone(&asks));
+        assert!(reserve.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        log.save_cursors(b"", Offset(1), Offset(1)).unwrap();
+        assert_eq!(asks.1.load(Ordering::Relaxed), 1, "it was woken, and no event is left");
+    });
+}
