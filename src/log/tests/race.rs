@@ -5,6 +5,7 @@ use super::sim::{Plan, Sim};
 use super::*;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -324,4 +325,137 @@ fn waker_of_a_put_that_waits_may_use_the_log() {
         log.save_cursors(b"", Offset(1), Offset(1)).unwrap();
         assert_eq!(asks.1.load(Ordering::Relaxed), 1, "it was woken, and no event is left");
     });
+}
+
+/// Puts of every kind wait in a full log; then it closes, or fails.
+#[test]
+fn full_log_that_ends_answers_everybody_who_waits_for_room() {
+    for fails in [false, true].repeat(10) {
+        in_time(move || {
+            let sim = Sim::new(1);
+            let options = LogOptions { capacity_events: 3, durability: Durability::Os, ..small() };
+            let (log, _) = Log::open(Arc::new(sim.clone()), options).unwrap();
+            log.put(batch(&[record(0, 8), record(1, 8), record(2, 8)])).unwrap();
+            std::thread::scope(|scope| {
+                let mut puts = Vec::new();
+                for i in 0..3 {
+                    let log = &log;
+                    puts.push(scope.spawn(move || log.put(one(i))));
+                    let long = Some(Duration::from_secs(3600));
+                    puts.push(scope.spawn(move || log.put_within(one(i), long)));
+                    puts.push(scope.spawn(move || {
+                        let batch = one(i);
+                        ticket::block_on(log.reserve(&batch), None).unwrap().unwrap();
+                        ticket::block_on(log.submit(batch), None).unwrap()
+                    }));
+                }
+                while log.writer.room.waiters() < puts.len() {
+                    std::thread::yield_now();
+                }
+                if fails {
+                    sim.fail(Some(Plan::segment_sync(0)));
+                    assert!(log.sync().is_err());
+                } else {
+                    log.close().unwrap();
+                }
+                for put in puts {
+                    match put.join().unwrap() {
+                        Err(LogError::Poisoned { .. }) => assert!(fails),
+                        Err(LogError::Closed) => assert!(!fails),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+            assert_eq!((log.usage().events, log.writer.room.waiters()), (3, 0));
+        });
+    }
+}
+
+/// Puts by one producer, in every way there is; some reservations are dropped half-way, some
+/// tickets are never asked.
+fn produce(log: &Log, producer: u64, count: u64) {
+    let mut rng = fastrand::Rng::with_seed(producer);
+    for i in 0..count {
+        let one = || batch(&[record(producer << 32 | i, 1000)]);
+        match producer % 3 {
+            0 => drop(log.put(one()).unwrap()),
+            1 => loop {
+                match log.put_within(one(), Some(Duration::from_micros(rng.u64(..200)))) {
+                    Ok(_) => break,
+                    Err(LogError::Full { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            },
+            _ => {
+                let batch = one();
+                while rng.bool() {
+                    let mut given_up = Box::pin(log.reserve(&batch));
+                    if let Poll::Ready(reserved) = poll_once(given_up.as_mut()) {
+                        reserved.unwrap();
+                        log.writer.room.cancel(1, log.size_of(&batch).unwrap().1);
+                    }
+                }
+                ticket::block_on(log.reserve(&batch), None).unwrap().unwrap();
+                let mut ticket = pin!(log.submit(batch));
+                if rng.bool() {
+                    ticket::block_on(ticket, None).unwrap().unwrap();
+                } else {
+                    let _ = poll_once(ticket.as_mut());
+                }
+            }
+        }
+    }
+}
+
+/// A sink that sleeps until the listener tells of something new gets every record once, each
+/// producer's in order; what it acknowledges is all the room there is.
+#[test]
+fn producers_of_every_kind_share_a_full_log_with_a_sink() {
+    const PRODUCERS: u64 = 6;
+    const EACH: u64 = 150;
+    for durability in [Durability::Always, Durability::Os] {
+        in_time(move || {
+            let options = LogOptions { durability, capacity_events: 9, ..small() };
+            let (log, _) = Log::open(Arc::new(Sim::new(1)), options).unwrap();
+            let news = Arc::new((Mutex::new(0u64), std::sync::Condvar::new()));
+            let tell = Arc::clone(&news);
+            log.listen(move || {
+                *tell.0.lock().unwrap() += 1;
+                tell.1.notify_all();
+            });
+            let mut seen = [0; PRODUCERS as usize];
+            std::thread::scope(|scope| {
+                for producer in 0..PRODUCERS {
+                    let log = &log;
+                    scope.spawn(move || produce(log, producer, EACH));
+                }
+                let (mut reader, mut next) = (log.reader(), Offset(0));
+                while next.0 < PRODUCERS * EACH {
+                    let told = *news.0.lock().unwrap();
+                    let tail = reader.visible_tail();
+                    if tail == next {
+                        let wait = |now: &mut u64| *now == told;
+                        drop(news.1.wait_while(news.0.lock().unwrap(), wait).unwrap());
+                        continue;
+                    }
+                    assert!(log.usage().events <= 9, "{:?}", log.usage());
+                    let read = reader.read(next..tail, 4).unwrap();
+                    for part in read.batch.parts() {
+                        for bytes in crate::event::Records::new(&part.records) {
+                            let id = LE::read_u64(bytes);
+                            let (producer, i) = ((id >> 32) as usize, id & 0xffff_ffff);
+                            assert_eq!((i, bytes.len()), (seen[producer], 1000), "of {producer}");
+                            seen[producer] += 1;
+                        }
+                    }
+                    next = read.next;
+                    log.save_cursors(b"", next, next).unwrap();
+                    log.reclaim(next);
+                }
+            });
+            assert_eq!(seen, [EACH; PRODUCERS as usize]);
+            assert_eq!((log.usage().events, log.writer.room.waiters()), (0, 0));
+            log.close().unwrap();
+        });
+    }
 }
