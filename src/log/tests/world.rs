@@ -13,6 +13,7 @@ pub(super) struct World {
     pub(super) sim: Sim,
     pub(super) rng: fastrand::Rng,
     pub(super) durability: Durability,
+    pub(super) capacity_events: u64,
     /// Whether what was not synced may be gone since the log was last looked at.
     pub(super) unsynced_lost: bool,
     /// Acknowledged, or found after a crash, by offset.
@@ -41,6 +42,7 @@ impl World {
         World {
             sim: Sim::new(rng.u64(..)),
             durability: if os { Durability::Os } else { Durability::Always },
+            capacity_events: u64::MAX,
             unsynced_lost: false,
             rng,
             records: BTreeMap::new(),
@@ -56,7 +58,8 @@ impl World {
     }
 
     pub(super) fn options(&self) -> LogOptions {
-        LogOptions { durability: self.durability, spare_count: 1, ..quiet() }
+        let (durability, capacity_events) = (self.durability, self.capacity_events);
+        LogOptions { durability, capacity_events, spare_count: 1, ..quiet() }
     }
 
     /// Whether the disk did something that excuses a call's failure.
