@@ -14,8 +14,11 @@ use std::task::{Context, Poll, Waker};
 /// Traces that are tried.
 const RUNS: u64 = 2000;
 
-fn runs(default: u64) -> u64 {
-    std::env::var("LEVADA_MODEL_RUNS").map_or(default, |n| n.parse().unwrap())
+fn quickcheck(default: u64) -> QuickCheck {
+    let runs = std::env::var("LEVADA_MODEL_RUNS").map_or(default, |n| n.parse().unwrap());
+    println!("{runs} traces");
+    // it ends at `max_tests` without a word, however many were asked for
+    QuickCheck::new().rng(Gen::new(60)).max_tests(runs).tests(runs)
 }
 
 /// One step. Numbers are taken modulo what there is, so that a shrunk trace still means something.
@@ -346,8 +349,7 @@ fn log_does_what_a_list_does() {
     fn property(Trace(level, capacity_events, ops): Trace) {
         run(level, capacity_events, &ops);
     }
-    let mut quickcheck = QuickCheck::new().rng(Gen::new(60)).tests(runs(RUNS));
-    quickcheck.quickcheck(property as fn(Trace));
+    quickcheck(RUNS).quickcheck(property as fn(Trace));
 }
 
 /// Traces that failed once.
@@ -404,5 +406,5 @@ fn memory_log_does_what_a_list_does() {
         let bytes = log.usage().bytes;
         assert!(bytes <= (kept as u64 + 1) << 16, "{bytes} bytes in {kept} segments");
     }
-    QuickCheck::new().rng(Gen::new(60)).tests(runs(500)).quickcheck(property as fn(Vec<Op>));
+    quickcheck(500).quickcheck(property as fn(Vec<Op>));
 }
