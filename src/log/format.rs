@@ -125,6 +125,25 @@ pub fn below(end: u64, what: &'static str, values: &[u64]) -> Result<(), FormatE
     }
 }
 
+/// Whether the first `len` bytes begin with `magic` and end with their own checksum.
+fn check_page(page: &[u8], len: u64, magic: &[u8; 8]) -> Result<(), FormatError> {
+    let Some(page) = page.get(..len as usize).filter(|page| page.starts_with(magic)) else {
+        return Err(FormatError::NotThere);
+    };
+    let (content, sum) = page.split_at(page.len() - 4);
+    let (stored, computed) = (LE::read_u32(sum), crc(content));
+    if stored == computed { Ok(()) } else { Err(FormatError::Checksum { stored, computed }) }
+}
+
+/// Whether this build reads a page of this version, which stands behind the magic.
+fn check_major(page: &[u8]) -> Result<(), FormatError> {
+    let found = LE::read_u16(&page[8..]);
+    if found == FORMAT_MAJOR {
+        return Ok(());
+    }
+    Err(FormatError::Version { found, known: FORMAT_MAJOR })
+}
+
 fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
@@ -215,17 +234,8 @@ impl SegmentHeader {
     /// # Errors
     /// Not a header, a checksum that fails, or a version or feature this build does not know.
     pub fn decode(page: &[u8]) -> Result<SegmentHeader, FormatError> {
-        if page.len() < SEGMENT_HEADER_LEN as usize || &page[..8] != SEGMENT_MAGIC {
-            return Err(FormatError::NotThere);
-        }
-        let (stored, computed) = (LE::read_u32(&page[4092..]), crc(&page[..4092]));
-        if stored != computed {
-            return Err(FormatError::Checksum { stored, computed });
-        }
-        let major = LE::read_u16(&page[8..]);
-        if major != FORMAT_MAJOR {
-            return Err(FormatError::Version { found: major, known: FORMAT_MAJOR });
-        }
+        check_page(page, SEGMENT_HEADER_LEN, SEGMENT_MAGIC)?;
+        check_major(page)?;
         let incompat = LE::read_u32(&page[108..]);
         if incompat & !INCOMPAT_KNOWN != 0 {
             return Err(FormatError::Feature { bits: incompat & !INCOMPAT_KNOWN });

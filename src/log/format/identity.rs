@@ -1,6 +1,6 @@
 //! Files of one page beside the segments: META, whose log it is, and STATE, where its owner is.
 
-use super::{FORMAT_MAJOR, FORMAT_MINOR, NUMBER_END, below, crc};
+use super::{FORMAT_MAJOR, FORMAT_MINOR, NUMBER_END, below, check_major, check_page, crc};
 use crate::log::error::FormatError;
 use byteorder::{ByteOrder, LE};
 
@@ -42,17 +42,8 @@ impl Meta {
     /// # Errors
     /// Not a META, a checksum that fails, or a version this build does not know.
     pub fn decode(page: &[u8]) -> Result<Meta, FormatError> {
-        if page.len() < META_LEN as usize || &page[..8] != META_MAGIC {
-            return Err(FormatError::NotThere);
-        }
-        let (stored, computed) = (LE::read_u32(&page[4092..]), crc(&page[..4092]));
-        if stored != computed {
-            return Err(FormatError::Checksum { stored, computed });
-        }
-        let major = LE::read_u16(&page[8..]);
-        if major != FORMAT_MAJOR {
-            return Err(FormatError::Version { found: major, known: FORMAT_MAJOR });
-        }
+        check_page(page, META_LEN, META_MAGIC)?;
+        check_major(page)?;
         below(NUMBER_END, "the epoch", &[LE::read_u64(&page[32..])])?;
         Ok(Meta {
             log_uuid: page[16..32].try_into().expect("16 bytes"),
@@ -122,13 +113,7 @@ impl State {
     /// # Errors
     /// Not a STATE, or a checksum that fails (it was being written: read again).
     pub fn decode(bytes: &[u8]) -> Result<State, FormatError> {
-        if bytes.len() < STATE_LEN as usize || &bytes[..8] != STATE_MAGIC {
-            return Err(FormatError::NotThere);
-        }
-        let (stored, computed) = (LE::read_u32(&bytes[124..]), crc(&bytes[..124]));
-        if stored != computed {
-            return Err(FormatError::Checksum { stored, computed });
-        }
+        check_page(bytes, STATE_LEN, STATE_MAGIC)?;
         let mut words = [0; 6];
         LE::read_u64_into(&bytes[40..88], &mut words);
         below(NUMBER_END, "a number in STATE", &[LE::read_u64(&bytes[8..])])?;
