@@ -1,6 +1,7 @@
 //! The local file system. Calls run on tokio's threads for blocking work.
 
 use super::fs::{FileSystem, FsError, FsErrorKind, Recovered, Writer};
+use crate::sink::local::{make_dirs, sync_dir};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -110,20 +111,6 @@ fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the directories that are missing, each durably in its parent.
-fn make_dirs(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = dir_of(dir);
-    make_dirs(parent)?;
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_dir(parent),
-    }
-}
-
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // not every file system knows the flag
@@ -144,8 +131,4 @@ fn dir_of(path: &Path) -> &Path {
         Some(_) => Path::new("."),
         None => Path::new("/"),
     }
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
