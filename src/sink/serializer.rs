@@ -61,11 +61,6 @@ impl SerializerFactory {
             }
         }
     }
-
-    /// The file name extension that Flume's HDFS sink gives such files: `avro`, or none.
-    pub fn extension(&self) -> Option<&'static str> {
-        matches!(self, SerializerFactory::Avro { .. }).then_some("avro")
-    }
 }
 
 /// The serializer that the key `name` (`serializer` or `sink.serializer`) asks for.
@@ -126,7 +121,6 @@ mod tests {
         let avro = SerializerFactory::Avro { codec: AvroCodec::Snappy, block_bytes: 2_048_000 };
         let snappy = ("serializer.compressionCodec", "snappy");
         assert_eq!(of(&[("serializer", "AVRO_EVENT"), snappy]), Ok(avro));
-        assert_eq!(avro.extension(), Some("avro"));
     }
 
     #[test]
