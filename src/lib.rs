@@ -14,6 +14,8 @@ pub mod log;
 pub mod rpc;
 // 2: the two ends of the log
 pub mod channel;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod sink;
 // 3: before the log, after the log
 pub mod dispatch;
@@ -24,6 +26,8 @@ pub mod source;
 pub mod agent;
 pub mod bench;
 pub mod client;
+#[cfg(any(test, feature = "sim"))]
+pub mod harness;
 pub mod inspect;
 // 6: words of the command line to calls
 pub mod cli;

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["event", "offset", "cursor"],
     &["codec", "config", "log", "rpc"],
-    &["channel", "sink"],
+    &["channel", "sim", "sink"],
     &["dispatch", "ingest"],
     &["source", "client"],
-    &["agent", "bench", "inspect"],
+    &["agent", "bench", "harness", "inspect"],
     &["cli"],
     &["bin"],
 ];

@@ -110,6 +110,11 @@ impl Maker {
         self.storage.boot_id().unwrap_or_default()
     }
 
+    /// Where the segments are made; it has the clock and the dice too.
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     /// Why no segment can be made, if that is so.
     pub(super) fn error(&self) -> Option<String> {
         self.state().error.clone()

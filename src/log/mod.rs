@@ -282,7 +282,7 @@ impl Log {
         let Tails { durable_lsn, durable_tail, .. } = self.tails();
         let (seen_tail, released) = (seen_tail.0, released.0);
         let mark = Mark { durable_lsn, durable_tail: durable_tail.0, seen_tail, released };
-        let time_ms = writer::now_ns() / 1_000_000;
+        let time_ms = self.writer.now_ns() / 1_000_000;
         self.lock_journal().record(mark, cursors, time_ms)?;
         self.writer.room.release(released);
         Ok(())

@@ -15,7 +15,7 @@ use super::segment::{
 use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
 use super::storage::{Storage, open_or_create};
 use super::stray::{SpareFile, set_aside, strays};
-use super::writer::{Resume, Writer, WriterParts, now_ns};
+use super::writer::{Resume, Writer, WriterParts};
 use crate::offset::Offset;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -238,11 +238,18 @@ fn adopt_or_create(storage: &dyn Storage, options: &LogOptions) -> Result<Meta, 
             storage.describe());
     }
     Ok(Meta {
-        log_uuid: newest.map_or_else(|| uuid::Uuid::new_v4().into_bytes(), |h| h.log_uuid),
+        log_uuid: newest.map_or_else(|| new_uuid(storage), |header| header.log_uuid),
         epoch: newest.map_or(0, |header| header.epoch),
-        created_ms: now_ns() / 1_000_000,
+        created_ms: storage.now_ns() / 1_000_000,
         segment_bytes: options.segment_bytes,
     })
+}
+
+/// The identity of a log that is made.
+fn new_uuid(storage: &dyn Storage) -> [u8; 16] {
+    let drawn = [storage.random().to_le_bytes(), storage.random().to_le_bytes()].concat();
+    let drawn = drawn.try_into().expect("twice eight bytes");
+    uuid::Builder::from_random_bytes(drawn).into_uuid().into_bytes()
 }
 
 /// How far the log is known to have been durable, by STATE and the cursor journal.

@@ -12,6 +12,7 @@ use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A directory of files.
 pub trait Storage: Send + Sync {
@@ -49,6 +50,17 @@ pub trait Storage: Send + Sync {
     /// The boot of the machine: what was written but not synced is still there within one boot.
     /// `None` if nobody knows, or nothing outlives the process.
     fn boot_id(&self) -> Option<[u8; 16]>;
+
+    /// What time it is: nanoseconds since 1970.
+    fn now_ns(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A number that no other segment or log is likely to have drawn.
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
 }
 
 /// An open file of a [`Storage`].

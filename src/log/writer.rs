@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Most bytes of a group, unless a single batch has more.
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -99,21 +99,6 @@ pub struct WriteCounts {
     pub bytes: u64,
     /// Syncs of segments.
     pub syncs: u64,
-}
-
-#[cfg(test)]
-thread_local! {
-    /// What time it is on this thread, so that the bytes of a test's log are always the same.
-    pub(super) static FIXED_NS: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
-}
-
-pub(super) fn now_ns() -> u64 {
-    #[cfg(test)]
-    if let Some(fixed) = FIXED_NS.get() {
-        return fixed;
-    }
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(super) struct WriterParts {
@@ -379,10 +364,14 @@ impl Writer {
             tail: tails.tail.0,
             durable_tail: tails.durable_tail.0,
             segment_id: active.map_or(0, |segment| segment.id()),
-            time_ms: now_ns() / 1_000_000,
+            time_ms: self.now_ns() / 1_000_000,
         };
         let bytes: [u8; STATE_LEN as usize] = state.encode();
         let _ = self.state_file.write_at(0, &[IoSlice::new(&bytes)]);
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.maker.storage().now_ns()
     }
 
     fn notify(&self) {

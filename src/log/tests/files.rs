@@ -1,8 +1,8 @@
 //! Files that are missing, damaged as a whole, or of another build: what opening says and does.
 
 use super::recovery::*;
-use super::sim::{Cut as Loss, Sim};
 use super::*;
+use crate::sim::{Cut as Loss, Sim};
 use std::collections::BTreeMap;
 
 #[test]

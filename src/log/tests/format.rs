@@ -1,12 +1,12 @@
 //! The bytes on disk: every structure survives its bytes, every flipped bit is seen, no bytes make
 //! anything panic.
 
-use super::sim::{Cut as Loss, Sim};
 use super::*;
 use crate::log::format::{
     BATCH_HEADER_LEN, BatchHeader, BatchKind, IndexEntry, NUMBER_END, SEGMENT_HEADER_LEN,
     payload_crc, seal_position, usable_end,
 };
+use crate::sim::{Cut as Loss, Sim};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 const SEGMENT: &str = "log/0000000000000001.seg";

@@ -1,8 +1,8 @@
 //! The bytes of format 1.0 stay what they are: a log that was written by its first version is read as
 //! it was written, and the writer still writes the same.
 
-use super::sim::Sim;
 use super::*;
+use crate::sim::Sim;
 use std::collections::BTreeMap;
 
 /// The file that holds the bytes of a log as format 1.0 has them.
@@ -24,9 +24,8 @@ fn golden_puts() -> Vec<Vec<Vec<u8>>> {
 
 /// What the writer of this build makes of the golden log's puts.
 fn golden_written() -> BTreeMap<String, Vec<u8>> {
-    crate::log::writer::FIXED_NS.set(Some(GOLDEN_NS));
-    fastrand::seed(1);
     let sim = Sim::new(1);
+    sim.stop_clock(GOLDEN_NS);
     let log_uuid = *b"levada's golden!";
     let meta = Meta { log_uuid, epoch: 0, created_ms: 1, segment_bytes: 64 << 10 };
     sim.plant("META.a", &meta.encode());
@@ -43,7 +42,6 @@ fn golden_written() -> BTreeMap<String, Vec<u8>> {
     log.put(batch(&puts[puts.len() - 1])).unwrap();
     log.save_cursors(b"cursors, the third", Offset(6), Offset(5)).unwrap();
     std::mem::forget(log);
-    crate::log::writer::FIXED_NS.set(None);
     let mut image = sim.image();
     let state = image.get_mut("STATE").unwrap();
     let decoded = State::decode(state).unwrap();

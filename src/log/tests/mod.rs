@@ -1,19 +1,17 @@
 //! The engine's tests, by question.
 
 mod basic;
-mod crash;
 mod fault;
 mod files;
 mod format;
 mod golden;
-mod model;
+mod memory;
 mod race;
 mod read;
 mod recovery;
-mod sim;
-mod world;
 
 use super::*;
+pub(super) use crate::harness::{batch, quiet, record};
 use crate::offset::OffsetRange;
 use byteorder::{ByteOrder, LE};
 use tempfile::TempDir;
@@ -23,26 +21,8 @@ pub(super) fn small() -> LogOptions {
     LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() }
 }
 
-/// The same, without threads of the log's own.
-pub(super) fn quiet() -> LogOptions {
-    LogOptions { background: false, ..small() }
-}
-
 pub(super) fn open(dir: &TempDir, options: LogOptions) -> (Log, Opened) {
     Log::open_dir(dir.path(), options).unwrap()
-}
-
-pub(super) fn batch(records: &[Vec<u8>]) -> BatchBuilder {
-    let mut batch = BatchBuilder::new();
-    records.iter().for_each(|record| batch.push(record));
-    batch
-}
-
-/// A record that is different for each number.
-pub(super) fn record(number: u64, len: usize) -> Vec<u8> {
-    let mut record = number.to_le_bytes().to_vec();
-    record.resize(len.max(8), number as u8);
-    record
 }
 
 /// Every record of a range, as the reader gives it.

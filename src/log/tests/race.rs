@@ -1,8 +1,8 @@
 //! Many threads on one log: nobody waits for ever, nothing acknowledged is missing, the accounts
 //! of the room come out even.
 
-use super::sim::{Plan, Sim};
 use super::*;
+use crate::sim::{Plan, Sim};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -176,7 +176,7 @@ fn failure_in_the_middle_answers_everybody() {
             assert!(log.writer.room.usage().events <= log.tails().tail.0, "places are given back");
             assert!(log.sync().is_err());
             assert!(log.close().is_err());
-            let after = sim.restart(super::sim::End::PowerCut);
+            let after = sim.restart(crate::sim::End::PowerCut);
             let (log, opened) = Log::open(Arc::new(after), quiet()).unwrap();
             assert_eq!(opened.report.damage, []);
             for offset in acknowledged.into_inner().unwrap() {

@@ -1,8 +1,8 @@
 //! Reading: no page is touched that was not asked for (the simulated disk's views insist on it), and
 //! a block that can't be read is an error that passes.
 
-use super::sim::{Call, End, Plan, Sim};
 use super::*;
+use crate::sim::{Call, End, Plan, Sim};
 
 fn options() -> LogOptions {
     LogOptions { segment_bytes: 16 << 20, spare_count: 1, ..quiet() }

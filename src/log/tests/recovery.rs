@@ -1,9 +1,9 @@
 //! What opening makes of a log that was not closed, row by row of the decision table, and of damage.
 //! Every case is opened twice: the second time finds the same. `files.rs` has whole files.
 
-use super::sim::{Cut as Loss, End, Sim};
 use super::*;
 use crate::log::format::GROUP_ALIGN;
+use crate::sim::{Cut as Loss, End, Sim};
 
 pub(super) const FIRST: &str = "log/0000000000000001.seg";
 pub(super) const SECOND: &str = "log/0000000000000002.seg";

@@ -1,7 +1,7 @@
 //! One group: taken from the queue, placed, written, synced, told; and what rolls a segment.
 
 use super::core::{Active, Core};
-use super::{GROUP_BATCHES_MAX, GROUP_BYTES_MAX, Pending, Writer, ZEROS, now_ns};
+use super::{GROUP_BATCHES_MAX, GROUP_BYTES_MAX, Pending, Writer, ZEROS};
 use crate::log::batch::SealedBatch;
 use crate::log::error::LogError;
 use crate::log::format::{
@@ -56,13 +56,13 @@ impl Writer {
             base_offset: core.next_offset,
             segment_bytes: self.options.segment_bytes,
             epoch: self.epoch,
-            salt: fastrand::u64(..),
+            salt: self.maker.storage().random(),
             prev_segment_id,
             prev_end_lsn: prev.lsn,
             prev_end_offset: prev.offset,
             prev_chain_crc: core.chain,
             incompat: if core.gap { INCOMPAT_GAP } else { 0 },
-            activated_ns: now_ns(),
+            activated_ns: self.now_ns(),
         };
         let written = write_header(&*spare.file, &header);
         self.check(&format!("write the header of segment {:016x}", spare.id), written)?;
@@ -98,7 +98,7 @@ impl Writer {
 
     /// Places, writes and, at `always`, syncs a group.
     fn write_group(&self, core: &mut Core, group: &mut [Pending]) -> Result<(), LogError> {
-        let time_ns = now_ns().max(core.last_time_ns);
+        let time_ns = self.now_ns().max(core.last_time_ns);
         core.last_time_ns = time_ns;
         let start = core.active.as_ref().expect("made room for it").position;
         for pending in group.iter_mut() {

@@ -229,4 +229,14 @@ impl Storage for Sim {
     fn boot_id(&self) -> Option<[u8; 16]> {
         Some([self.disk().content.boot; 16])
     }
+
+    fn now_ns(&self) -> u64 {
+        let content = &mut self.disk().content;
+        content.time_ns += content.tick_ns;
+        content.time_ns
+    }
+
+    fn random(&self) -> u64 {
+        self.disk().rng.u64(..)
+    }
 }

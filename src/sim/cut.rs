@@ -5,9 +5,14 @@ use super::disk::Page;
 /// What a power cut leaves of the dirty pages and the pending directory operations, both numbered
 /// as [`Sim::dirty`] counts them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::log::tests) enum Cut {
+pub enum Cut {
     /// All pages or none, all operations or none.
-    All { pages: bool, names: bool },
+    All {
+        /// Whether the pages are kept.
+        pages: bool,
+        /// Whether the operations are.
+        names: bool,
+    },
     /// Every page but this one.
     PageLost(usize),
     /// This page alone.

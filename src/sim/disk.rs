@@ -161,5 +161,8 @@ pub(super) struct Content {
     pub(super) durable_names: BTreeMap<String, usize>,
     pub(super) pending: Vec<DirChange>,
     pub(super) boot: u8,
+    /// What time it is, and how much later it is each time that somebody asks.
+    pub(super) time_ns: u64,
+    pub(super) tick_ns: u64,
     pub(super) full: bool,
 }

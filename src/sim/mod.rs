@@ -13,7 +13,7 @@ mod cut;
 mod disk;
 mod storage;
 
-pub(super) use self::cut::Cut;
+pub use self::cut::Cut;
 
 use self::cut::Keeper;
 use self::disk::{Content, DirChange, FileData, Page, dir_of};
@@ -28,14 +28,22 @@ const EIO: i32 = 5;
 
 /// What a call does to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Call {
+pub enum Call {
+    /// Creates a file of zeros.
     Create,
+    /// Writes inside a file.
     Write,
+    /// Syncs a file.
     Sync,
+    /// Renames a file.
     Rename,
+    /// Removes a file.
     Remove,
+    /// Syncs a directory.
     SyncDir,
+    /// Opens a file.
     Open,
+    /// Lists a directory.
     List,
     /// Counted only if [`Sim::count_reads`] says so.
     Read,
@@ -43,7 +51,7 @@ pub(super) enum Call {
 
 /// How a simulated machine ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub enum End {
     /// The process dies, the machine goes on: everything written is there.
     Kill,
     /// The machine dies: only what was synced is certainly there.
@@ -52,25 +60,25 @@ pub(super) enum End {
 
 /// Which call fails, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Plan {
+pub struct Plan {
     /// Its number, from the disk's first call on.
-    pub(super) at: usize,
+    pub at: usize,
     /// If so, only such calls count: of this kind, on a file whose name starts so.
-    pub(super) only: Option<(Call, &'static str)>,
+    pub only: Option<(Call, &'static str)>,
     /// What the system says.
-    pub(super) errno: i32,
+    pub errno: i32,
     /// Whether every later call that would change something fails too.
-    pub(super) for_ever: bool,
+    pub for_ever: bool,
 }
 
 impl Plan {
     /// The sync of a segment that comes after `at` others fails with an I/O error.
-    pub(super) fn segment_sync(at: usize) -> Plan {
+    pub fn segment_sync(at: usize) -> Plan {
         Plan { only: Some((Call::Sync, "log/")), ..Plan::once(at) }
     }
 
     /// One call fails with an I/O error.
-    pub(super) fn once(at: usize) -> Plan {
+    pub fn once(at: usize) -> Plan {
         Plan { at, only: None, errno: EIO, for_ever: false }
     }
 }
@@ -101,7 +109,7 @@ struct Disk {
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone)]
-pub(super) struct Sim {
+pub struct Sim {
     disk: Arc<Mutex<Disk>>,
 }
 
@@ -180,13 +188,16 @@ fn error_of(fate: Fate) -> io::Result<()> {
 }
 
 impl Sim {
-    pub(super) fn new(seed: u64) -> Sim {
+    /// An empty disk; `seed` draws what its failures and crashes leave.
+    pub fn new(seed: u64) -> Sim {
         let content = Content {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             pending: Vec::new(),
             boot: 1,
+            time_ns: 1_800_000_000_000_000_000,
+            tick_ns: 100_000,
             full: false,
         };
         Sim::with(content, seed, Page::new([0; PAGE]))
@@ -217,75 +228,82 @@ impl Sim {
     }
 
     /// The number of calls so far.
-    pub(super) fn call_count(&self) -> usize {
+    pub fn call_count(&self) -> usize {
         self.disk().calls.len()
     }
 
     /// How often `call` was made so far.
-    pub(super) fn count_of(&self, call: Call) -> usize {
+    pub fn count_of(&self, call: Call) -> usize {
         self.disk().calls.iter().filter(|(made, _)| *made == call).count()
     }
 
     /// From now on reads have numbers too, and can fail.
-    pub(super) fn count_reads(&self) {
+    pub fn count_reads(&self) {
         self.disk().count_reads = true;
     }
 
     /// The machine stops in the call that comes after `calls` more.
-    pub(super) fn crash_after(&self, calls: usize) {
+    pub fn crash_after(&self, calls: usize) {
         let mut disk = self.disk();
         disk.crash_at = Some(disk.calls.len() + calls);
     }
 
-    pub(super) fn crashed(&self) -> bool {
+    /// Whether the machine has stopped.
+    pub fn crashed(&self) -> bool {
         self.disk().crashed
     }
 
     /// Makes calls fail; `None` ends it.
-    pub(super) fn fail(&self, plan: Option<Plan>) {
+    pub fn fail(&self, plan: Option<Plan>) {
         let mut disk = self.disk();
         (disk.plan, disk.planned) = (plan, 0);
     }
 
     /// Whether the calls that were made to fail go on failing.
-    pub(super) fn fails_for_ever(&self) -> bool {
+    pub fn fails_for_ever(&self) -> bool {
         self.disk().plan.is_some_and(|plan| plan.for_ever)
     }
 
     /// The first call that was made to fail, and its file or directory.
-    pub(super) fn failed(&self) -> Option<(Call, String)> {
+    pub fn failed(&self) -> Option<(Call, String)> {
         let disk = self.disk();
         disk.failed.map(|number| disk.calls[number].clone())
     }
 
     /// The calls that came after it.
-    pub(super) fn calls_after_failure(&self) -> Vec<(Call, String)> {
+    pub fn calls_after_failure(&self) -> Vec<(Call, String)> {
         let disk = self.disk();
         disk.failed.map_or_else(Vec::new, |number| disk.calls[number + 1..].to_vec())
     }
 
     /// From now on each write takes so long.
-    pub(super) fn write_time(&self, time: Duration) {
+    pub fn write_time(&self, time: Duration) {
         self.disk().write_time = time;
     }
 
     /// From now on each creation of a file takes so long.
-    pub(super) fn create_time(&self, time: Duration) {
+    pub fn create_time(&self, time: Duration) {
         self.disk().create_time = time;
     }
 
+    /// It is `time_ns` (since 1970) from now on, for ever.
+    pub fn stop_clock(&self, time_ns: u64) {
+        let content = &mut self.disk().content;
+        (content.time_ns, content.tick_ns) = (time_ns, 0);
+    }
+
     /// Whether nothing can be allocated from now on.
-    pub(super) fn set_full(&self, full: bool) {
+    pub fn set_full(&self, full: bool) {
         self.disk().content.full = full;
     }
 
     /// Keeps the disk as it is after each call that changes something.
-    pub(super) fn record(&self) {
+    pub fn record(&self) {
         self.disk().record = Some(Vec::new());
     }
 
     /// What was kept: numbers of calls, and the disk after each.
-    pub(super) fn recorded(&self) -> Vec<(usize, Sim)> {
+    pub fn recorded(&self) -> Vec<(usize, Sim)> {
         let mut disk = self.disk();
         let record = disk.record.take().unwrap_or_default();
         let zero = disk.zero.clone();
@@ -294,14 +312,14 @@ impl Sim {
     }
 
     /// How many dirty pages and pending directory operations there are.
-    pub(super) fn dirty(&self) -> (usize, usize) {
+    pub fn dirty(&self) -> (usize, usize) {
         let disk = self.disk();
         let pages = disk.content.files.iter().map(|file| file.dirty.len()).sum();
         (pages, disk.content.pending.len())
     }
 
     /// The disk as the next owner finds it.
-    pub(super) fn restart(&self, end: End) -> Sim {
+    pub fn restart(&self, end: End) -> Sim {
         let seed = self.disk().rng.u64(..);
         match end {
             End::Kill => self.kill(),
@@ -310,14 +328,14 @@ impl Sim {
     }
 
     /// The disk and its cache after the process died.
-    pub(super) fn kill(&self) -> Sim {
+    pub fn kill(&self) -> Sim {
         let mut disk = self.disk();
         let seed = disk.rng.u64(..);
         Sim::with(disk.content.clone(), seed, disk.zero.clone())
     }
 
     /// The disk after the machine died.
-    pub(super) fn power_cut(&self, cut: Cut) -> Sim {
+    pub fn power_cut(&self, cut: Cut) -> Sim {
         let mut disk = self.disk();
         let mut keeper = Keeper::new(cut);
         let old = &disk.content;
@@ -348,6 +366,8 @@ impl Sim {
             durable_names: names,
             pending: Vec::new(),
             boot: old.boot.wrapping_add(1),
+            time_ns: old.time_ns,
+            tick_ns: old.tick_ns,
             full: old.full,
         };
         let seed = disk.rng.u64(..);
@@ -355,7 +375,7 @@ impl Sim {
     }
 
     /// Tells two states apart, but for hash collisions.
-    pub(super) fn fingerprint(&self) -> u64 {
+    pub fn fingerprint(&self) -> u64 {
         let disk = self.disk();
         let mut hasher = DefaultHasher::new();
         disk.content.boot.hash(&mut hasher);
@@ -372,19 +392,19 @@ impl Sim {
     }
 
     /// Names below a directory.
-    pub(super) fn names(&self, dir: &str) -> Vec<String> {
+    pub fn names(&self, dir: &str) -> Vec<String> {
         let disk = self.disk();
         disk.content.names.keys().filter(|name| dir_of(name) == dir).cloned().collect()
     }
 
     /// The bytes of a file, as the process sees them.
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
         let disk = self.disk();
         disk.content.files[disk.content.names[name]].bytes()
     }
 
     /// Changes the bytes of a file, in cache and on disk: damage.
-    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut disk = self.disk();
         let file = disk.content.names[name];
         let mut bytes = disk.content.files[file].bytes();
@@ -393,14 +413,14 @@ impl Sim {
     }
 
     /// Removes a file as if it had never been there.
-    pub(super) fn lose(&self, name: &str) {
+    pub fn lose(&self, name: &str) {
         let mut disk = self.disk();
         disk.content.names.remove(name);
         disk.content.durable_names.remove(name);
     }
 
     /// Puts a file there, as if it had always been.
-    pub(super) fn plant(&self, name: &str, bytes: &[u8]) {
+    pub fn plant(&self, name: &str, bytes: &[u8]) {
         let mut disk = self.disk();
         let file = disk.content.files.len();
         disk.content.files.push(Arc::new(FileData::of(bytes)));
@@ -409,7 +429,7 @@ impl Sim {
     }
 
     /// Every name and its bytes.
-    pub(super) fn image(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn image(&self) -> BTreeMap<String, Vec<u8>> {
         let disk = self.disk();
         let content = &disk.content;
         content.names.iter().map(|(n, f)| (n.clone(), content.files[*f].bytes())).collect()

@@ -1,42 +1,51 @@
 //! A log on a simulated disk, beside what must be true of it whatever happens to the disk.
 
-use super::sim::{End, Sim};
-use super::*;
+use super::{batch, quiet, record};
+use crate::event::Records;
+use crate::log::{Durability, Log, LogError, LogOptions, MissingReason, Opened, PutResult, Ticket};
+use crate::offset::Offset;
+use crate::sim::{End, Sim};
+use byteorder::{ByteOrder, LE};
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Records of one put; shared, for a world is cloned often.
-pub(super) type Put = Vec<Arc<[u8]>>;
+pub(crate) type Put = Vec<Arc<[u8]>>;
 
 /// What must be true of the log.
 #[derive(Clone)]
-pub(super) struct World {
-    pub(super) sim: Sim,
-    pub(super) rng: fastrand::Rng,
-    pub(super) durability: Durability,
-    pub(super) capacity_events: u64,
+pub struct World {
+    pub(crate) sim: Sim,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) durability: Durability,
+    pub(crate) capacity_events: u64,
     /// Whether what was not synced may be gone since the log was last looked at.
-    pub(super) unsynced_lost: bool,
+    pub(crate) unsynced_lost: bool,
     /// Acknowledged, or found after a crash, by offset.
-    pub(super) records: BTreeMap<u64, Arc<[u8]>>,
+    pub(crate) records: BTreeMap<u64, Arc<[u8]>>,
     /// Batches put and not answered for, or refused by a failure, in order: whole or absent.
-    pub(super) limbo: Vec<Put>,
+    pub(crate) limbo: Vec<Put>,
     /// What the last step put.
-    pub(super) attempt: Vec<Put>,
+    pub(crate) attempt: Vec<Put>,
     /// Number of the next record.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// Highest bound that was given to `reclaim`.
-    pub(super) reclaimed: u64,
+    pub(crate) reclaimed: u64,
     /// Highest `seen_tail` that was synced.
-    pub(super) seen: u64,
+    pub(crate) seen: u64,
     /// Number of the last cursors that were given to be saved.
-    pub(super) saved: u64,
+    pub(crate) saved: u64,
     /// Of those that were found or saved, and of those that were synced.
-    pub(super) kept: u64,
-    pub(super) synced: u64,
+    pub(crate) kept: u64,
+    pub(crate) synced: u64,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> World {
+    /// An empty disk, and nothing that must be on it; `seed` draws everything.
+    pub fn new(seed: u64) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let os = rng.u8(..4) == 0;
         World {
@@ -57,7 +66,8 @@ impl World {
         }
     }
 
-    pub(super) fn options(&self) -> LogOptions {
+    /// What its logs are opened with.
+    pub fn options(&self) -> LogOptions {
         let (durability, capacity_events) = (self.durability, self.capacity_events);
         LogOptions { durability, capacity_events, spare_count: 1, ..quiet() }
     }
@@ -68,7 +78,7 @@ impl World {
     }
 
     /// Opens, or is crashed while it does, or is made to fail.
-    pub(super) fn open(&mut self) -> Option<Log> {
+    pub fn open(&mut self) -> Option<Log> {
         self.attempt.clear();
         match Log::open(Arc::new(self.sim.clone()), self.options()) {
             Ok((log, opened)) => {
@@ -82,12 +92,12 @@ impl World {
         }
     }
 
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.records.last_key_value().map_or(0, |(at, _)| at + 1)
     }
 
     /// Compares what the log gives with what it must.
-    pub(super) fn check(&mut self, log: &Log, opened: &Opened) {
+    pub(crate) fn check(&mut self, log: &Log, opened: &Opened) {
         let report = &opened.report;
         assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
         let tail = log.tails().tail;
@@ -98,7 +108,7 @@ impl World {
         };
         let mut found = BTreeMap::new();
         for part in read.batch.parts() {
-            let records = crate::event::Records::new(&part.records);
+            let records = Records::new(&part.records);
             found.extend((part.first.0..).zip(records.map(Arc::from)));
         }
         let loses = self.durability != Durability::Always && self.unsynced_lost;
@@ -135,7 +145,7 @@ impl World {
     }
 
     /// Works until the machine stops, or `steps` are done.
-    pub(super) fn work(&mut self, log: &Log, steps: usize) {
+    pub fn work(&mut self, log: &Log, steps: usize) {
         for _ in 0..steps {
             if self.sim.crashed() {
                 return;
@@ -145,7 +155,7 @@ impl World {
     }
 
     /// Does one thing.
-    pub(super) fn step(&mut self, log: &Log) {
+    pub fn step(&mut self, log: &Log) {
         self.attempt.clear();
         match self.rng.u8(..10) {
             0..6 => self.put_group(log),
@@ -157,7 +167,7 @@ impl World {
     }
 
     /// Several puts that share a group.
-    pub(super) fn put_group(&mut self, log: &Log) {
+    pub(crate) fn put_group(&mut self, log: &Log) {
         let mut puts = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
             let count = self.rng.usize(1..4);
@@ -168,24 +178,28 @@ impl World {
     }
 
     /// Puts that share a group, of records of these lengths.
-    pub(super) fn put(&mut self, log: &Log, puts: &[Vec<usize>]) {
+    pub(crate) fn put(&mut self, log: &Log, puts: &[Vec<usize>]) {
         let poisoned = log.poisoned().is_some();
-        let mut tickets = Vec::new();
+        let mut batches = Vec::new();
         for lens in puts {
             let numbers = self.number..;
             let records: Put = numbers.zip(lens).map(|(n, len)| record(n, *len).into()).collect();
             self.number += records.len() as u64;
-            let mut batch = BatchBuilder::new();
-            records.iter().for_each(|record| batch.push(record));
-            assert!(log.try_reserve(&batch).unwrap());
-            tickets.push(log.writer.submit(batch.seal()));
+            batches.push(batch(&records));
             self.attempt.push(records.clone());
             self.limbo.push(records);
         }
-        log.writer.lead();
+        let Some(last) = batches.pop() else { return };
+        let queued = batches.into_iter().map(|batch| {
+            assert!(log.try_reserve(&batch).expect("it is small"), "there is room");
+            log.submit(batch)
+        });
+        let queued: Vec<_> = queued.collect();
+        let answered = log.put_within(last, Some(Duration::ZERO)); // leads the group
+        let answers = queued.into_iter().map(answer_of).chain([answered]);
         let mut at = 0;
-        for ticket in tickets {
-            match ticket::block_on(ticket, None).unwrap() {
+        for answer in answers {
+            match answer {
                 Ok(offsets) => {
                     assert!(!poisoned, "a poisoned log acknowledges nothing");
                     let records = self.limbo.remove(at);
@@ -205,13 +219,13 @@ impl World {
         }
     }
 
-    pub(super) fn save(&mut self, log: &Log) {
+    pub(crate) fn save(&mut self, log: &Log) {
         let tail = log.reader().visible_tail();
         let released = self.rng.u64(self.reclaimed..=tail.0);
         self.save_at(log, Offset(released));
     }
 
-    pub(super) fn save_at(&mut self, log: &Log, released: Offset) {
+    pub(crate) fn save_at(&mut self, log: &Log, released: Offset) {
         let tail = log.reader().visible_tail();
         self.saved += 1; // it may be on disk even if the call fails
         match log.save_cursors(&self.saved.to_le_bytes(), tail, released) {
@@ -220,21 +234,21 @@ impl World {
         }
     }
 
-    pub(super) fn sync_cursors(&mut self, log: &Log) {
+    pub(crate) fn sync_cursors(&mut self, log: &Log) {
         match log.sync_cursors() {
             Ok(()) => self.synced = self.kept,
             Err(error) => assert!(self.excused(), "syncing cursors fails: {error}"),
         }
     }
 
-    pub(super) fn reclaim(&mut self, log: &Log) {
+    pub(crate) fn reclaim(&mut self, log: &Log) {
         let tail = log.reader().visible_tail();
         let released = self.rng.u64(self.reclaimed..=tail.0);
         self.reclaim_at(log, Offset(released));
     }
 
     /// Releases what lies below, durably, and gives its segments back.
-    pub(super) fn reclaim_at(&mut self, log: &Log, released: Offset) {
+    pub(crate) fn reclaim_at(&mut self, log: &Log, released: Offset) {
         let tail = log.reader().visible_tail();
         self.saved += 1;
         let saved = log.save_cursors(&self.saved.to_le_bytes(), tail, released);
@@ -247,20 +261,20 @@ impl World {
     }
 
     /// Ends the process or the machine, and starts again.
-    pub(super) fn restart(&mut self, end: End) {
+    pub fn restart(&mut self, end: End) {
         // a failed sync may have lost what the cache still showed
         self.unsynced_lost |= end == End::PowerCut || self.sim.failed().is_some();
         self.sim = self.sim.restart(end);
     }
 
     /// Ends the process or the machine, one time in three the process.
-    pub(super) fn restart_somehow(&mut self) {
+    pub fn restart_somehow(&mut self) {
         let end = if self.rng.u8(..3) == 0 { End::Kill } else { End::PowerCut };
         self.restart(end);
     }
 
     /// Opens twice in peace: the second time finds what the first one did. Then works on.
-    pub(super) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let log = self.open().expect("nothing is in the way");
         let tails = log.tails();
         drop(log);
@@ -271,5 +285,13 @@ impl World {
         log.close().unwrap();
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail.0.max(self.end()), log.tails().tail.0);
+    }
+}
+
+/// The answer to a put whose group was led.
+fn answer_of(ticket: Ticket) -> PutResult {
+    match pin!(ticket).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("who leads a group answers all of it"),
     }
 }

@@ -4,18 +4,18 @@
 //! Two ways: random runs with several crashes each, and every legal crash state of fixed traces
 //! (each call × what the power cut may leave), counted.
 
-use super::sim::{Cut, End, Sim};
+use super::seen::Seen;
 use super::world::World;
-use super::*;
+use crate::sim::{Cut, Sim};
 use std::collections::HashSet;
+use std::sync::Arc;
 
-/// Random runs, in all. Each has several crashes.
-const RUNS: u64 = 600;
+/// Crashes of a random run.
 const CRASHES: usize = 3;
-/// Traces of which the crash states are enumerated.
-const TRACES: u64 = 12;
 
-fn run(seed: u64) {
+/// A random run: a log is crashed some times, at any call, and looked at after each. Panics if it
+/// breaks a promise.
+pub fn run(seed: u64) {
     let mut world = World::new(seed);
     for _ in 0..CRASHES {
         // the next crash may come while the log is opened, or later
@@ -34,28 +34,6 @@ fn run(seed: u64) {
         world.restart_somehow();
     }
     world.settle();
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|n| n.parse().unwrap())
-}
-
-/// Runs `run` for each seed; a panic says how to see it again.
-fn each_seed(runs: u64, test: &str, mut run: impl FnMut(u64)) {
-    let seeds = number("LEVADA_CRASH_SEED").map_or(0..runs, |seed| seed..seed + 1);
-    for seed in seeds {
-        let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed)));
-        if let Err(panic) = survived {
-            eprintln!("reproduce: LEVADA_CRASH_SEED={seed} cargo test {test}");
-            std::panic::resume_unwind(panic);
-        }
-    }
-}
-
-#[test]
-fn log_survives_crashes_at_any_call() {
-    let runs = number("LEVADA_CRASH_RUNS").unwrap_or(RUNS);
-    each_seed(runs, "log_survives_crashes", run);
 }
 
 /// The disk after a call, and what must be true of it.
@@ -84,7 +62,7 @@ fn trace(seed: u64) -> Vec<Moment> {
         }
         before.push((world.sim.call_count(), Arc::new(world.clone())));
         match (seed + life) % 3 {
-            0 => log.close().unwrap(),
+            0 => log.close().expect("the disk is well"),
             _ => std::mem::forget(log), // the process just stops
         }
         for (call, disk) in world.sim.recorded() {
@@ -114,50 +92,74 @@ fn cuts(pages: usize, names: usize, seed: u64) -> Vec<Cut> {
     cuts
 }
 
-#[test]
-fn log_survives_every_crash_state_of_fixed_traces() {
-    let mut seen = HashSet::new();
+/// Crashes the trace of `seed` at each of its calls, in every way of [`cuts`], and looks at what
+/// each leaves. Panics if a promise is broken. Returns how many states were looked at; those that
+/// `seen` has not met before are counted there.
+pub fn every_state(seed: u64, seen: &Seen) -> u64 {
     let mut checked = HashSet::new();
-    let traces = number("LEVADA_CRASH_TRACES").unwrap_or(TRACES);
-    each_seed(traces, "log_survives_every_crash_state", |seed| {
-        for (i, Moment { disk, world, step }) in trace(seed).into_iter().enumerate() {
-            let (pages, names) = disk.dirty();
-            let mut states = vec![(disk.kill(), false)];
-            for cut in cuts(pages, names, i as u64) {
-                states.push((disk.power_cut(cut), true));
-            }
-            for (state, unsynced_lost) in states {
-                let print = state.fingerprint();
-                seen.insert(print);
-                if checked.insert((seed, step, print)) {
-                    let mut world = World::clone(&world);
-                    world.sim = state;
-                    world.unsynced_lost |= unsynced_lost;
-                    let log = world.open().expect("nothing is in the way");
-                    drop(log);
-                    if print.is_multiple_of(4) {
-                        world.settle();
-                    }
+    for (i, Moment { disk, world, step }) in trace(seed).into_iter().enumerate() {
+        let (pages, names) = disk.dirty();
+        let kill = std::iter::once((disk.kill(), false));
+        let cuts = cuts(pages, names, i as u64).into_iter();
+        for (state, unsynced_lost) in kill.chain(cuts.map(|cut| (disk.power_cut(cut), true))) {
+            let print = state.fingerprint();
+            seen.insert(print);
+            if checked.insert((step, print)) {
+                let mut world = World::clone(&world);
+                world.sim = state;
+                world.unsynced_lost |= unsynced_lost;
+                drop(world.open().expect("nothing is in the way"));
+                if print.is_multiple_of(4) {
+                    world.settle();
                 }
             }
         }
-    });
-    println!("crash states: {} distinct, {} checked", seen.len(), checked.len());
-    assert!(seen.len() > 1000 || traces < TRACES, "{} states", seen.len());
+    }
+    checked.len() as u64
 }
 
-#[test]
-fn kill_loses_nothing_that_was_written_at_any_level() {
-    for durability in
-        [Durability::Always, Durability::Interval(Duration::from_secs(1)), Durability::Os]
-    {
-        let mut world = World::new(7);
-        world.durability = durability;
-        for _ in 0..5 {
-            let log = world.open().unwrap();
-            world.work(&log, 20);
-            std::mem::forget(log); // no close: the process just stops
-            world.restart(End::Kill); // `open` compares all that was acknowledged
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::tests::each_seed;
+    use crate::log::Durability;
+    use crate::sim::End;
+    use std::time::Duration;
+
+    #[test]
+    fn log_survives_crashes_at_any_call() {
+        each_seed("LEVADA_CRASH_RUNS", 600, run);
+    }
+
+    #[test]
+    fn log_survives_every_crash_state_of_fixed_traces() {
+        let seen = Seen::default();
+        let traces = each_seed("LEVADA_CRASH_TRACES", 12, |seed| {
+            every_state(seed, &seen);
+        });
+        println!("crash states: {} distinct", seen.len());
+        assert!(seen.len() > 80 * traces, "{} states", seen.len());
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_trace() {
+        let prints = |seed| trace(seed).iter().map(|m| m.disk.fingerprint()).collect::<Vec<_>>();
+        assert_eq!(prints(5), prints(5));
+        assert_ne!(prints(5), prints(6));
+    }
+
+    #[test]
+    fn kill_loses_nothing_that_was_written_at_any_level() {
+        let interval = Durability::Interval(Duration::from_secs(1));
+        for durability in [Durability::Always, interval, Durability::Os] {
+            let mut world = World::new(7);
+            world.durability = durability;
+            for _ in 0..5 {
+                let log = world.open().unwrap();
+                world.work(&log, 20);
+                std::mem::forget(log); // no close: the process just stops
+                world.restart(End::Kill); // `open` compares all that was acknowledged
+            }
         }
     }
 }

@@ -1,0 +1,38 @@
+//! The proof: a log on a simulated disk, what must be true of it, and everything that can go wrong.
+//!
+//! Each part takes a seed and panics when a promise is broken; the same seed does the same again.
+//! `cargo test` runs a little of each, `crash-harness` as much as you like.
+
+pub mod crash;
+pub mod fault;
+pub mod machine;
+mod seen;
+mod world;
+
+pub use seen::Seen;
+pub use world::World;
+
+use crate::log::{BatchBuilder, LogOptions};
+
+/// Options of a log without threads of its own, whose segments have 64 KiB: every trace rolls, and
+/// the same seed makes the same calls.
+pub fn quiet() -> LogOptions {
+    LogOptions { segment_bytes: 64 << 10, background: false, ..LogOptions::default() }
+}
+
+/// A batch of these records.
+pub fn batch<R: AsRef<[u8]>>(records: &[R]) -> BatchBuilder {
+    let mut batch = BatchBuilder::new();
+    records.iter().for_each(|record| batch.push(record.as_ref()));
+    batch
+}
+
+/// A record that is different for each number, of `len` bytes or eight.
+pub fn record(number: u64, len: usize) -> Vec<u8> {
+    let mut record = number.to_le_bytes().to_vec();
+    record.resize(len.max(8), number as u8);
+    record
+}
+
+#[cfg(test)]
+mod tests;
