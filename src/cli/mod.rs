@@ -8,6 +8,8 @@ mod args;
 mod avro_client;
 mod check;
 mod config;
+#[cfg(feature = "sim")]
+pub mod harness;
 mod keys;
 mod version;
 pub mod walctl;

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Crashes of a random run.
-const CRASHES: usize = 3;
+pub const CRASHES: usize = 3;
 
 /// A random run: a log is crashed some times, at any call, and looked at after each. Panics if it
 /// breaks a promise.

@@ -92,6 +92,11 @@ pub const CASES: [Case; 7] = [
     Case { reads: true, seed: 6, ..CASE },
 ];
 
+/// A case for each number: the seven of [`CASES`] first, then the same with other traces.
+pub fn case(number: u64) -> Case {
+    Case { seed: number, ..CASES[(number % CASES.len() as u64) as usize] }
+}
+
 /// Three lives of a log; in `life` the plan's call fails. Returns the most calls a life made, and
 /// the call that failed.
 fn run(case: Case, life: usize, plan: Option<Plan>) -> (usize, Option<Call>) {

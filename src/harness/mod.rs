@@ -5,7 +5,9 @@
 
 pub mod crash;
 pub mod fault;
+pub mod kill;
 pub mod machine;
+pub mod run;
 mod seen;
 mod world;
 

@@ -282,7 +282,7 @@ impl World {
         assert_eq!(log.tails().tail, tails.tail, "opening again changes nothing");
         self.put_group(&log);
         assert!(self.limbo.is_empty(), "puts succeed again");
-        log.close().unwrap();
+        log.close().expect("the disk is well");
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail.0.max(self.end()), log.tails().tail.0);
     }
