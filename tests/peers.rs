@@ -287,7 +287,8 @@ fn deliver_the_rest(
     let conf = hdfs.conf.to_str().unwrap().to_owned();
     let mut agent = Agent::start(dir, config, &["-c", &conf]);
     agent.address();
-    let deadline = Instant::now() + PATIENCE;
+    // a lease to be recovered and a dead datanode that is still given out take their time
+    let deadline = Instant::now() + 2 * PATIENCE;
     while missing(acknowledged, &hdfs.events(format, "/")) > 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
     }

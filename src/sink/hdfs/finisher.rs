@@ -144,7 +144,11 @@ async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsE
             return Ok(Step::Done(None));
         }
         Known::Wrote(len) => Some(len),
-        Known::Unsure => None,
+        Known::Unsure => {
+            // it is not cut now, but it may have been in the work before the machine went down
+            timed(call_max, "delete", in_use, file.fs.discard_cut(in_use)).await?;
+            None
+        }
     };
     let mut len = match timed(call_max, "recover", in_use, file.fs.recover(in_use)).await {
         Ok(Recovered::Closed(len)) => len,
@@ -161,7 +165,12 @@ async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsE
         Some(acked) if len > acked => {
             // may be a copy of gigabytes
             let cut_max = call_max.map(|max| max + CUT_PER_MIB * (acked >> 20) as u32);
-            timed(cut_max, "cut", in_use, file.fs.cut(in_use, acked)).await?;
+            let cut = timed(cut_max, "cut", in_use, file.fs.cut(in_use, acked)).await;
+            if cut.is_err() {
+                // the next try begins anew; if none comes, nothing useless is left
+                let _ = timed(call_max, "delete", in_use, file.fs.discard_cut(in_use)).await;
+            }
+            cut?;
             len = acked;
         }
         Some(acked) if len < acked => tracing::error!(
@@ -192,5 +201,108 @@ pub(super) async fn rename(
             Err(error) if error.kind == FsErrorKind::Exists && nth < NAMES_MAX => nth += 1,
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fs::Writer;
+    use super::super::keys::Names;
+    use super::*;
+    use async_trait::async_trait;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    /// Files as their lengths. A cut leaves an empty file beside, and fails or hangs so many times.
+    struct Files {
+        lens: Mutex<BTreeMap<String, u64>>,
+        failures: AtomicUsize,
+        hangs: bool,
+    }
+
+    impl Files {
+        fn file(&self, call: &str, path: &str) -> Result<u64, FsError> {
+            let missing =
+                || FsError { kind: FsErrorKind::Missing, message: format!("{call} {path}") };
+            self.lens.lock().unwrap().get(path).copied().ok_or_else(missing)
+        }
+    }
+
+    #[async_trait]
+    impl FileSystem for Files {
+        async fn create(&self, path: &str) -> Result<Box<dyn Writer>, FsError> {
+            panic!("create {path}")
+        }
+
+        async fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
+            let len = self.file("rename", from)?;
+            let mut lens = self.lens.lock().unwrap();
+            lens.remove(from);
+            lens.insert(to.to_owned(), len);
+            Ok(())
+        }
+
+        async fn remove(&self, path: &str) -> Result<(), FsError> {
+            self.lens.lock().unwrap().remove(path);
+            Ok(())
+        }
+
+        async fn recover(&self, path: &str) -> Result<Recovered, FsError> {
+            self.file("recover", path).map(Recovered::Closed)
+        }
+
+        async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
+            self.lens.lock().unwrap().insert(format!("_{path}.cut"), 0);
+            let before = self.failures.load(Ordering::Relaxed);
+            if before > 0 {
+                self.failures.store(before - 1, Ordering::Relaxed);
+                if self.hangs {
+                    std::future::pending::<()>().await;
+                }
+                return Err(FsError { kind: FsErrorKind::Other, message: "no datanodes".into() });
+            }
+            self.discard_cut(path).await?;
+            self.lens.lock().unwrap().insert(path.to_owned(), len);
+            Ok(())
+        }
+
+        async fn discard_cut(&self, path: &str) -> Result<(), FsError> {
+            self.remove(&format!("_{path}.cut")).await
+        }
+    }
+
+    /// Finishes `x.7.tmp` of 30 bytes in `tries` tries; returns what files there are then.
+    async fn finished(known: Known, files: Files, tries: u64) -> Vec<(String, u64)> {
+        files.lens.lock().unwrap().insert("x.7.tmp".to_owned(), 30);
+        let fs = Arc::new(files);
+        let names = Names { in_use_suffix: ".tmp".into(), ..Names::default() };
+        let name = FileName::new("x", 7, &names);
+        let file = Unfinished { id: 0, fs: Arc::clone(&fs) as Arc<dyn FileSystem>, name, known };
+        let call_max = Some(Duration::from_millis(50));
+        let patience = Patience { call_max, tries: Some(tries), pause_max: PAUSE };
+        let _ = finish(&file, patience, &Semaphore::new(1)).await;
+        let lens = fs.lens.lock().unwrap();
+        lens.iter().map(|(path, len)| (path.clone(), *len)).collect()
+    }
+
+    fn files(failures: usize, hangs: bool, more: &[(&str, u64)]) -> Files {
+        let lens = more.iter().map(|(path, len)| ((*path).to_owned(), *len)).collect();
+        Files { lens: Mutex::new(lens), failures: AtomicUsize::new(failures), hangs }
+    }
+
+    #[tokio::test]
+    async fn cut_that_fails_or_hangs_leaves_nothing_beside_the_file() {
+        for hangs in [false, true] {
+            let given_up = finished(Known::Wrote(20), files(1, hangs, &[]), 1).await;
+            assert_eq!(given_up, [("x.7.tmp".to_owned(), 30)], "hangs: {hangs}");
+            let cut = finished(Known::Wrote(20), files(1, hangs, &[]), 2).await;
+            assert_eq!(cut, [("x.7".to_owned(), 20)], "hangs: {hangs}");
+        }
+    }
+
+    #[tokio::test]
+    async fn leftover_of_a_cut_goes_with_its_file_after_a_power_cut_too() {
+        let left = files(0, false, &[("_x.7.tmp.cut", 0)]);
+        assert_eq!(finished(Known::Unsure, left, 1).await, [("x.7".to_owned(), 30)]);
     }
 }

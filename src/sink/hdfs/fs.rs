@@ -41,8 +41,11 @@ pub(super) trait FileSystem: Send + Sync {
     /// Cuts a closed file to its first `len` bytes, durably.
     ///
     /// # Errors
-    /// It has all its bytes, or is cut.
+    /// It has all its bytes, or is cut; [`discard_cut`](FileSystem::discard_cut) is to follow.
     async fn cut(&self, path: &str, len: u64) -> Result<(), FsError>;
+
+    /// Deletes what a cut of this file that failed or was given up has left beside it, if anything.
+    async fn discard_cut(&self, path: &str) -> Result<(), FsError>;
 }
 
 /// How far the recovery of a file is.

@@ -51,6 +51,10 @@ impl FileSystem for LocalFiles {
         };
         blocking("cut", path, cut).await
     }
+
+    async fn discard_cut(&self, _path: &str) -> Result<(), FsError> {
+        Ok(()) // it is cut in place
+    }
 }
 
 struct LocalWriter {

@@ -41,10 +41,8 @@ impl RemoteFiles {
 #[async_trait]
 impl FileSystem for RemoteFiles {
     async fn create(&self, path: &str) -> Result<Box<dyn Writer>, FsError> {
-        let made = self.client.create(path, WriteOptions::default()).await;
-        let file = made.map_err(|error| of(error, "create", path))?;
-        let (client, path) = (self.client.clone(), path.to_owned());
-        Ok(Box::new(RemoteWriter { client, file, path, begun: Some(Vec::new()) }))
+        let made = self.writer(path, WriteOptions::default()).await;
+        Ok(Box::new(made.map_err(|error| of(error, "create", path))?))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
@@ -69,19 +67,34 @@ impl FileSystem for RemoteFiles {
     async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
         self.replace_by_start(path, len).await.map_err(|error| of(error, "cut", path))
     }
+
+    async fn discard_cut(&self, path: &str) -> Result<(), FsError> {
+        self.remove(&start_of(path)).await
+    }
 }
 
 /// Bytes copied at a time.
 const COPY_BYTES: u64 = 4 << 20;
 
+/// The name of what is to take the place of `path` when it is cut; jobs do not see it.
+fn start_of(path: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+    format!("{dir}/_{name}.cut")
+}
+
 impl RemoteFiles {
+    async fn writer(&self, path: &str, options: WriteOptions) -> Result<RemoteWriter, HdfsError> {
+        let file = self.client.create(path, options).await?;
+        let (client, path) = (self.client.clone(), path.to_owned());
+        Ok(RemoteWriter { client, file, path, begun: Some(Vec::new()) })
+    }
+
     /// hdfs-native can't truncate: writes the start of a file into another, which then takes its
-    /// place in one step. What a crash leaves of that one is hidden from jobs, and overwritten.
+    /// place in one step.
     async fn replace_by_start(&self, path: &str, len: u64) -> Result<(), HdfsError> {
-        let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let start = format!("{dir}/_{name}.cut");
+        let start = start_of(path);
         let mut from = self.client.read(path).await?;
-        let mut to = self.client.create(&start, WriteOptions::default().overwrite(true)).await?;
+        let mut to = self.writer(&start, WriteOptions::default().overwrite(true)).await?;
         let mut left = len;
         while left > 0 {
             let bytes = from.read_bytes(left.min(COPY_BYTES) as usize).await?;
@@ -89,18 +102,24 @@ impl RemoteFiles {
                 return Err(HdfsError::OperationFailed(format!("{left} bytes are missing")));
             }
             left -= bytes.len() as u64;
-            to.write_bytes(bytes).await?;
+            to.write(bytes).await?;
+            // from here on its datanodes are known to be there, and nothing is kept in memory
+            to.begin().await?;
         }
-        to.close().await?;
+        to.end().await?;
         self.client.rename(&start, path, true).await
     }
 }
 
 /// How often a new file is made again, and how often of that with all its replicas.
 const REMAKES: usize = 20;
-const REMAKES_IN_FULL: usize = 3;
-/// How long the first block of a new file may take before other datanodes are asked for.
-const FIRST_MAX: Duration = Duration::from_secs(10);
+const REMAKES_IN_FULL: usize = 2;
+/// How long the first block of a new file may take before other datanodes are asked for, and how
+/// much longer with each that are. A pipeline whose second or third datanode is dead says so at
+/// once, but hdfs-native does not listen and waits; all in full and several with a replica less
+/// must fit into the default of `hdfs.callTimeout` (30 s).
+const FIRST_MAX: Duration = Duration::from_secs(3);
+const FIRST_MORE: Duration = Duration::from_secs(1);
 
 struct RemoteWriter {
     client: Client,
@@ -119,9 +138,10 @@ impl RemoteWriter {
         for attempt in 0..REMAKES {
             let fewer = if attempt < REMAKES_IN_FULL { replicas } else { (replicas - 1).max(1) };
             let options = WriteOptions::default().overwrite(true).replication(fewer);
+            let limit = FIRST_MAX + FIRST_MORE * attempt as u32;
             // the file is this writer's own, and nothing in it was acknowledged
             self.file = self.client.create(&self.path, options).await?;
-            match first(begin(&mut self.file, begun)).await {
+            match within(limit, rewrite(&mut self.file, begun)).await {
                 Ok(()) if fewer == replicas => return Ok(()),
                 Ok(()) => {
                     let asked = self.client.set_replication(&self.path, replicas).await;
@@ -134,9 +154,43 @@ impl RemoteWriter {
         }
         Err(error)
     }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), HdfsError> {
+        let Some(mut begun) = self.begun.take() else {
+            return self.file.write_bytes(bytes).await.map(|_| ());
+        };
+        begun.push(bytes.clone());
+        match first(self.file.write_bytes(bytes)).await {
+            Ok(_) => {
+                self.begun = Some(begun);
+                Ok(())
+            }
+            Err(error) => self.remake(&begun, error).await,
+        }
+    }
+
+    /// The first sync; later nothing.
+    async fn begin(&mut self) -> Result<(), HdfsError> {
+        let Some(begun) = self.begun.take() else { return Ok(()) };
+        match first(self.file.hsync()).await {
+            Err(error) => self.remake(&begun, error).await,
+            synced => synced,
+        }
+    }
+
+    async fn end(&mut self) -> Result<(), HdfsError> {
+        let Some(begun) = self.begun.take() else { return self.file.close().await };
+        match first(self.file.close()).await {
+            Err(error) => {
+                self.remake(&begun, error).await?;
+                self.file.close().await
+            }
+            closed => closed,
+        }
+    }
 }
 
-async fn begin(file: &mut FileWriter, begun: &[Bytes]) -> Result<(), HdfsError> {
+async fn rewrite(file: &mut FileWriter, begun: &[Bytes]) -> Result<(), HdfsError> {
     for bytes in begun {
         file.write_bytes(bytes.clone()).await?;
     }
@@ -144,53 +198,34 @@ async fn begin(file: &mut FileWriter, begun: &[Bytes]) -> Result<(), HdfsError> 
 }
 
 async fn first<T>(call: impl Future<Output = Result<T, HdfsError>>) -> Result<T, HdfsError> {
-    tokio::time::timeout(FIRST_MAX, call).await.unwrap_or_else(|_| {
-        Err(HdfsError::OperationFailed(format!("no answer of datanodes within {FIRST_MAX:?}")))
+    within(FIRST_MAX, call).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, HdfsError>>,
+) -> Result<T, HdfsError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(HdfsError::OperationFailed(format!("no answer of datanodes within {limit:?}")))
     })
 }
 
 #[async_trait]
 impl Writer for RemoteWriter {
     async fn append(&mut self, bytes: Bytes) -> Result<(), FsError> {
-        let written = match self.begun.take() {
-            None => self.file.write_bytes(bytes).await.map(|_| ()),
-            Some(mut begun) => {
-                begun.push(bytes.clone());
-                match first(self.file.write_bytes(bytes)).await {
-                    Ok(_) => {
-                        self.begun = Some(begun);
-                        Ok(())
-                    }
-                    Err(error) => self.remake(&begun, error).await,
-                }
-            }
-        };
-        written.map_err(|error| of(error, "write", &self.path))
+        self.write(bytes).await.map_err(|error| of(error, "write", &self.path))
     }
 
     async fn sync(&mut self) -> Result<(), FsError> {
-        let synced = match self.begun.take() {
+        let synced = match self.begun {
             None => self.file.hsync().await,
-            Some(begun) => match first(self.file.hsync()).await {
-                Err(error) => self.remake(&begun, error).await,
-                synced => synced,
-            },
+            Some(_) => self.begin().await,
         };
         synced.map_err(|error| of(error, "sync", &self.path))
     }
 
     async fn close(&mut self) -> Result<(), FsError> {
-        let closed = match self.begun.take() {
-            None => self.file.close().await,
-            Some(begun) => match first(self.file.close()).await {
-                Err(error) => match self.remake(&begun, error).await {
-                    Ok(()) => self.file.close().await,
-                    failed => failed,
-                },
-                closed => closed,
-            },
-        };
-        closed.map_err(|error| of(error, "close", &self.path))
+        self.end().await.map_err(|error| of(error, "close", &self.path))
     }
 }
 

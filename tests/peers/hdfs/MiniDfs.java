@@ -30,6 +30,12 @@ public class MiniDfs {
     conf.set(MiniDFSCluster.HDFS_MINIDFS_BASEDIR, new File(dir, "data").getPath());
     conf.set("dfs.blocksize", "16777216");
     conf.set("dfs.permissions.enabled", "false");
+    // a datanode that stopped is passed over after seconds: by default it is given out for 10 minutes
+    conf.set("dfs.heartbeat.interval", "1");
+    conf.set("dfs.namenode.heartbeat.recheck-interval", "5000");
+    conf.set("dfs.namenode.stale.datanode.interval", "5000");
+    conf.set("dfs.namenode.avoid.read.stale.datanode", "true");
+    conf.set("dfs.namenode.avoid.write.stale.datanode", "true");
     MiniDFSCluster cluster = new MiniDFSCluster.Builder(conf)
         .numDataNodes(Integer.parseInt(args[1])).nameNodePort(0).nameNodeHttpPort(0).build();
     cluster.waitActive();
@@ -77,7 +83,7 @@ public class MiniDfs {
       }
       case "ls": {
         StringBuilder answer = new StringBuilder();
-        for (Path path : ReadBack.below(fs, new Path(words[1]))) answer.append(path.toUri().getPath()).append(' ');
+        for (var file : ReadBack.filesBelow(fs, new Path(words[1]))) answer.append(file.getPath().toUri().getPath()).append(' ');
         return answer.toString().trim();
       }
       case "read":

@@ -5,7 +5,7 @@ import java.io.PrintStream;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.Collections;
+import java.util.Comparator;
 import java.util.List;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.fs.FileSystem;
@@ -22,6 +22,9 @@ import org.apache.hadoop.util.ReflectionUtils;
  *
  * ReadBack sequence|text URI OUT. `sequence`: the value of each record of each SequenceFile, by
  * Hadoop's own reader; `text`: the lines. Prints `ok FILES EVENTS`.
+ *
+ * As in Hadoop's input formats, names that begin with `_` or `.` are hidden. A file without a byte
+ * (one is being begun, and nothing in it was synced) holds no events.
  */
 public class ReadBack {
   public static void main(String[] args) throws Exception {
@@ -34,7 +37,9 @@ public class ReadBack {
   static String all(FileSystem fs, String format, Path dir, String out) throws IOException {
     int files = 0, events = 0;
     try (PrintStream lines = new PrintStream(out, StandardCharsets.UTF_8)) {
-      for (Path path : below(fs, dir)) {
+      for (LocatedFileStatus file : filesBelow(fs, dir)) {
+        Path path = file.getPath();
+        if (path.getName().startsWith("_") || path.getName().startsWith(".") || file.getLen() == 0) continue;
         files++;
         events += format.equals("sequence") ? sequence(fs, path, lines) : text(fs, path, lines);
       }
@@ -42,12 +47,12 @@ public class ReadBack {
     return files + " " + events;
   }
 
-  static List<Path> below(FileSystem fs, Path dir) throws IOException {
-    List<Path> paths = new ArrayList<>();
-    RemoteIterator<LocatedFileStatus> files = fs.listFiles(dir, true);
-    while (files.hasNext()) paths.add(files.next().getPath());
-    Collections.sort(paths);
-    return paths;
+  static List<LocatedFileStatus> filesBelow(FileSystem fs, Path dir) throws IOException {
+    List<LocatedFileStatus> files = new ArrayList<>();
+    RemoteIterator<LocatedFileStatus> each = fs.listFiles(dir, true);
+    while (each.hasNext()) files.add(each.next());
+    files.sort(Comparator.comparing(LocatedFileStatus::getPath));
+    return files;
   }
 
   private static int sequence(FileSystem fs, Path path, PrintStream lines) throws IOException {
