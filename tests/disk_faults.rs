@@ -1,0 +1,166 @@
+//! Faults of a real disk under the built binary: a full one, a journaled one, one whose calls fail,
+//! one that loses what was not synced; and an agent that stands still. Producers keep their own
+//! record of what was acknowledged; sinks on a healthy disk say what arrived.
+//!
+//! | variable | |
+//! |---|---|
+//! | `LEVADA_FULL_DISKS` | cycles of a full disk, on tmpfs and on ext4 each (3) |
+//! | `LEVADA_SEED` | the seed of a run that failed |
+//!
+//! These tests need root and Linux' tools (`tests/faults/install`); where they can't be had, each
+//! says so on standard error and passes (`LEVADA_PEERS=require`: fails).
+
+#![allow(clippy::unwrap_used)] // a failed step is a panic
+
+#[path = "faults/mounts.rs"]
+mod mounts;
+mod support;
+
+use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use support::record::{Record, StopAtEnd, wait};
+use support::{Agent, number, report, seed, walctl};
+
+/// Writes a config: an Avro source, a log in `disk/c`, and a sink that tries again soon. Some keys
+/// may be given.
+fn config(dir: &Path) -> PathBuf {
+    let text = "a.sources = s\na.channels = c\na.sinks = k\n\
+         a.sources.s.type = avro\na.sources.s.bind = 127.0.0.1\na.sources.s.port = 0\n\
+         a.sources.s.channels = c\n\
+         a.channels.c.type = file\na.channels.c.dataDirs = disk/c\na.channels.c.fsync = always\n\
+         a.channels.c.maxFileSize = 1048576\na.channels.c.minimumRequiredSpace = 0\n\
+         a.sinks.k.type = file_roll\na.sinks.k.channel = c\na.sinks.k.sink.directory = out\n\
+         a.sinks.k.sink.batchSize = 50\na.sinks.k.exec.type = retryAndResume\n\
+         a.sinks.k.exec.backoff = 20\na.sinks.k.exec.maxBackoff = 100\n";
+    std::fs::create_dir_all(dir.join("out")).unwrap();
+    let path = dir.join("agent.properties");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn verify(log: &Path, when: &str) {
+    let (code, report) = walctl(&["verify", log.to_str().unwrap(), "--json"]);
+    assert_eq!(code, 0, "walctl verify {when}: {report}");
+}
+
+/// A log on a disk that becomes full again and again, and producers who never stop.
+struct FullDisk<'a> {
+    dir: &'a Path,
+    config: PathBuf,
+    out: SinkDisk,
+    record: &'a Record,
+    agent: Agent,
+    /// How often it was killed while full, and got space from outside.
+    kills: usize,
+    healed: usize,
+}
+
+impl FullDisk<'_> {
+    /// Waits until puts are refused and none gets through, and looks whether the agent says why.
+    fn wait_until_full(&mut self) {
+        let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
+        let (mut acks, mut refusals) = (count(&self.record.acks), count(&self.record.refusals));
+        wait("puts are refused, and only refused", || {
+            if count(&self.record.acks) > acks {
+                (acks, refusals) = (count(&self.record.acks), count(&self.record.refusals));
+            }
+            count(&self.record.refusals) > refusals + 20
+        });
+        let line = self.agent.wait_for("its peers are told to send again");
+        let why = ["bytes free in", "No space left on device"].iter().any(|why| line.contains(why));
+        assert!(line.contains("channel c can't grow: ") && why, "{line}");
+        assert!(self.agent.is_alive(), "a full disk does not end the agent");
+    }
+
+    /// `kill -9` with the disk full, and a start with the disk full.
+    fn kill_and_start(&mut self) {
+        self.kills += 1;
+        self.record.agent_is_gone();
+        self.agent.signal(rustix::process::Signal::KILL);
+        wait("the agent is dead", || !self.agent.is_alive());
+        verify(&self.dir.join("disk/c"), "after kill -9 on a full disk");
+        self.agent = Agent::start(self.dir, &self.config, &[]);
+        self.record.agent_is_at(self.agent.address());
+    }
+
+    fn cycle(&mut self, random: &mut fastrand::Rng) {
+        self.record.wait_for_acks(10, "before the disk is full");
+        self.out.fill();
+        let eater = Eater::eat(self.dir.join("disk/eater"));
+        self.wait_until_full();
+        if random.bool() {
+            self.kill_and_start();
+        }
+        // what the log has of the disk by itself may leave less than a segment to give back
+        if random.bool() && eater.has_mib(2) {
+            // space comes from outside, and nothing is delivered yet: puts go on by themselves
+            self.healed += 1;
+            eater.leave();
+            self.record.wait_for_acks(10, "when there is space again");
+            self.out.free();
+        } else {
+            // the disk stays full: sinks go on, and what they have taken makes room
+            self.out.free();
+            self.record.wait_until_delivered(&self.out.0);
+            self.record.wait_for_acks(10, "when the sinks have made room");
+            eater.leave();
+        }
+        self.record.wait_until_delivered(&self.out.0);
+    }
+}
+
+fn full_disks(name: &str, dir: &Path) {
+    let (cycles, seed) = (number("LEVADA_FULL_DISKS", 3), seed());
+    println!("reproduce: LEVADA_SEED={seed} LEVADA_FULL_DISKS={cycles} cargo test {name}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (began, config) = (Instant::now(), config(dir));
+    let out = SinkDisk::mount(dir.join("out"));
+    let record = Record::of_large_events(1000);
+    let (kills, healed) = std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&record);
+        for producer in 0..3 {
+            let record = &record;
+            scope.spawn(move || record.produce(producer));
+        }
+        let mut agent = Agent::start(dir, &config, &[]);
+        record.agent_is_at(agent.address());
+        let (config, record, kills, healed) = (config.clone(), &record, 0, 0);
+        let mut disk = FullDisk { dir, config, out, record, agent, kills, healed };
+        for _ in 0..cycles {
+            disk.cycle(&mut random);
+        }
+        let (status, log) = disk.agent.stop();
+        assert_eq!(status.code(), Some(0), "a clean stop: {log}");
+        verify(&dir.join("disk/c"), "after a clean stop");
+        (disk.kills, disk.healed)
+    });
+    let (acknowledged, delivered) = (record.count(), record.deliver_the_rest(dir, &config));
+    report(&format!(
+        "{name}: {cycles} cycles in {:.1} s ({kills} kills while full, {healed} times space from \
+         outside), {acknowledged} acknowledged, {} puts refused, {delivered} delivered, none missing",
+        began.elapsed().as_secs_f64(),
+        record.refusals.load(Ordering::Relaxed),
+    ));
+}
+
+#[test]
+fn full_disk_refuses_puts_loses_nothing_and_heals() {
+    let name = "full_disk_refuses_puts_loses_nothing_and_heals";
+    in_own_mounts(name, &["mount"], || {
+        let dir = tempfile::tempdir().unwrap();
+        mount_tmpfs(&dir.path().join("disk"), 16 << 10);
+        full_disks(name, dir.path());
+    });
+}
+
+#[test]
+fn ext4_that_is_full_refuses_puts_loses_nothing_and_heals() {
+    let name = "ext4_that_is_full_refuses_puts_loses_nothing_and_heals";
+    in_own_mounts(name, &["mount", "mkfs.ext4"], || {
+        let dir = tempfile::tempdir().unwrap();
+        mount_ext4(&dir.path().join("disk"), &dir.path().join("image"), 64);
+        full_disks(name, dir.path());
+    });
+}
