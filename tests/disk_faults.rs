@@ -19,9 +19,9 @@ mod support;
 use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::record::{Record, StopAtEnd, wait};
-use support::{Agent, number, report, seed, walctl};
+use support::{Agent, lines_below, number, report, seed, walctl};
 
 /// Writes a config: an Avro source, a log in `disk/c`, and a sink that tries again soon. Some keys
 /// may be given.
@@ -163,4 +163,46 @@ fn ext4_that_is_full_refuses_puts_loses_nothing_and_heals() {
         mount_ext4(&dir.path().join("disk"), &dir.path().join("image"), 64);
         full_disks(name, dir.path());
     });
+}
+
+#[test]
+fn sigstop_keeps_the_log_owned_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, began) = (dir.path(), Instant::now());
+    let config = config(dir);
+    let record = Record::default();
+    let acks = || record.acks.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&record);
+        for producer in 0..3 {
+            let record = &record;
+            scope.spawn(move || record.produce(producer));
+        }
+        let mut agent = Agent::start(dir, &config, &[]);
+        record.agent_is_at(agent.address());
+        for _ in 0..2 {
+            record.wait_for_acks(20, "under load");
+            agent.signal(rustix::process::Signal::STOP);
+            std::thread::sleep(Duration::from_millis(100)); // answers that are on their way
+            let before = acks();
+            let (status, log) = Agent::start(dir, &config, &[]).wait();
+            assert_eq!(status.code(), Some(1), "a second owner is refused: {log}");
+            let why = format!("is in use by another process (pid {}): stop it first", agent.pid());
+            assert!(log.contains(&why), "{log}");
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(acks(), before, "who stands still acknowledges nothing");
+            agent.signal(rustix::process::Signal::CONT);
+            record.wait_for_acks(20, "after SIGCONT");
+        }
+        let (status, log) = agent.stop();
+        assert_eq!(status.code(), Some(0), "a clean stop: {log}");
+        verify(&dir.join("disk/c"), "after a clean stop");
+    });
+    let (acknowledged, delivered) = (record.count(), record.deliver_the_rest(dir, &config));
+    assert_eq!(lines_below(&dir.join("out")).len(), delivered, "a pause delivers nothing twice");
+    report(&format!(
+        "SIGSTOP: 2 pauses in {:.1} s, 2 second owners refused, {acknowledged} acknowledged, \
+         {delivered} delivered, none missing",
+        began.elapsed().as_secs_f64()
+    ));
 }
