@@ -5,6 +5,7 @@
 //! | variable | |
 //! |---|---|
 //! | `LEVADA_FULL_DISKS` | cycles of a full disk, on tmpfs and on ext4 each (3) |
+//! | `LEVADA_POWER_CUTS` | power cuts (10) |
 //! | `LEVADA_SEED` | the seed of a run that failed |
 //!
 //! These tests need root and Linux' tools (`tests/faults/install`); where they can't be had, each
@@ -12,11 +13,17 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a panic
 
+#[path = "faults/fuse.rs"]
+mod fuse;
+#[path = "faults/lossy.rs"]
+mod lossy;
 #[path = "faults/mounts.rs"]
 mod mounts;
 mod support;
 
-use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs};
+use fuse::LossyFs;
+use lossy::Lost;
+use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs, run};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -204,5 +211,97 @@ fn sigstop_keeps_the_log_owned_and_loses_nothing() {
         "SIGSTOP: 2 pauses in {:.1} s, 2 second owners refused, {acknowledged} acknowledged, \
          {delivered} delivered, none missing",
         began.elapsed().as_secs_f64()
+    ));
+}
+
+/// A log on a disk that loses what was not synced, and a machine that boots again and again.
+struct Machine<'a> {
+    dir: &'a Path,
+    config: PathBuf,
+    fs: LossyFs,
+    record: &'a Record,
+    random: fastrand::Rng,
+}
+
+impl Machine<'_> {
+    /// Boots, looks at the log, and mounts the disk. Nothing of the last boot is known by its id.
+    fn boot(&self) -> fuser::BackgroundSession {
+        std::fs::write(self.dir.join("boot_id"), uuid::Uuid::new_v4().to_string()).unwrap();
+        let session = self.fs.mount(&self.dir.join("disk"));
+        if self.record.count() > 0 {
+            verify(&self.dir.join("disk/c"), "after a power cut");
+        }
+        session
+    }
+
+    /// Runs the agent under load until the power goes: anywhere, or within its start.
+    fn run_until_cut(&mut self) -> Lost {
+        let session = self.boot();
+        // a start makes some 40 calls, a put 3, a new segment 3
+        let calls = if self.random.u8(..4) == 0 { 0..60 } else { 0..1500 };
+        self.fs.disk().power_goes_after(self.random.u64(calls));
+        let mut agent = Agent::start(self.dir, &self.config, &[]);
+        match agent.address_or_end() {
+            Some(address) => self.record.agent_is_at(address),
+            None => assert!(self.fs.disk().is_off(), "it starts: {}", agent.log.join("\n")),
+        }
+        let deadline = Instant::now() + Duration::from_millis(400);
+        while !self.fs.disk().is_off() && Instant::now() < deadline {
+            assert!(agent.is_alive() || self.fs.disk().is_off(), "it runs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        agent.kill();
+        self.record.agent_is_gone();
+        session.umount_and_join().unwrap();
+        self.fs.disk().cut()
+    }
+}
+
+#[test]
+fn power_cut_loses_nothing_that_was_acknowledged() {
+    let name = "power_cut_loses_nothing_that_was_acknowledged";
+    in_own_mounts(name, &["mount"], || {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("disk")).unwrap();
+        std::fs::write(dir.join("boot_id"), "").unwrap();
+        let mut mount = std::process::Command::new("mount");
+        run(mount.arg("--bind").arg(dir.join("boot_id")).arg("/proc/sys/kernel/random/boot_id"));
+        power_cuts(name, dir);
+    });
+}
+
+fn power_cuts(name: &str, dir: &Path) {
+    let (cuts, seed) = (number("LEVADA_POWER_CUTS", 10), seed());
+    println!("reproduce: LEVADA_SEED={seed} LEVADA_POWER_CUTS={cuts} cargo test {name}");
+    let (began, config, record) = (Instant::now(), config(dir), Record::of_large_events(1000));
+    let (fs, random) = (LossyFs::new(seed), fastrand::Rng::with_seed(seed));
+    let mut machine = Machine { dir, config: config.clone(), fs, record: &record, random };
+    let mut lost = Lost::default();
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&record);
+        for producer in 0..3 {
+            let record = &record;
+            scope.spawn(move || record.produce(producer));
+        }
+        for _ in 0..cuts {
+            let Lost { pages, torn, names } = machine.run_until_cut();
+            lost.pages += pages;
+            lost.torn += torn;
+            lost.names += names;
+        }
+    });
+    assert!(record.count() > 10 * cuts, "the producers got through: {}", record.count());
+    let session = machine.boot();
+    let delivered = record.deliver_the_rest(dir, &config);
+    session.umount_and_join().unwrap();
+    report(&format!(
+        "{name}: {cuts} cuts in {:.1} s, {} pages, {} torn pages, {} names lost; {} acknowledged, \
+         {delivered} delivered, none missing",
+        began.elapsed().as_secs_f64(),
+        lost.pages,
+        lost.torn,
+        lost.names,
+        record.count(),
     ));
 }

@@ -55,25 +55,37 @@ impl Agent {
 
     /// Waits for a line that holds `text`.
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.find(text).unwrap_or_else(|| {
+            panic!("no line with '{text}' in the agent's log:\n{}", self.log.join("\n"))
+        })
+    }
+
+    /// Waits for a line that holds `text`; none if the agent ends without it.
+    fn find(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no line with '{text}' in the agent's log:\n{}", self.log.join("\n"));
-            };
+            let line = self.lines.recv_timeout(left).ok()?;
             self.log.push(line.clone());
             if line.contains(text) {
-                return line;
+                return Some(line);
             }
         }
     }
 
     /// The address that the first source listens on.
     pub fn address(&mut self) -> SocketAddr {
-        let line = self.wait_for("listening on ");
+        self.address_or_end().unwrap_or_else(|| {
+            panic!("the agent did not get so far as to listen:\n{}", self.log.join("\n"))
+        })
+    }
+
+    /// The address that the first source listens on; none if the agent ends before.
+    pub fn address_or_end(&mut self) -> Option<SocketAddr> {
+        let line = self.find("listening on ")?;
         let (_, rest) = line.split_once("listening on ").unwrap();
         let text = rest.split_whitespace().next().unwrap().trim_end_matches([',', ';']);
-        text.parse().unwrap_or_else(|_| panic!("no address in '{line}'"))
+        Some(text.parse().unwrap_or_else(|_| panic!("no address in '{line}'")))
     }
 
     /// `kill -9`.
