@@ -11,14 +11,14 @@
 mod lab;
 mod support;
 
-use lab::{Hdfs, Lab, lines, skip};
+use lab::{Hdfs, Lab, lines};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use support::{Agent, PATIENCE, lines_below, walctl};
+use support::{Agent, PATIENCE, lines_below, skip, walctl};
 
 /// The tests that run the seed's config take turns: it has a fixed port.
 static SEED_PORT: Mutex<()> = Mutex::new(());

@@ -227,7 +227,7 @@ pub(super) fn cursors(
         let number = header.map_or(String::new(), |(number, _)| format!("record {number}: "));
         let detail = format!("{number}{error}");
         if may_be_torn(log, record) {
-            report.note(file, *position, None, "torn-cursor", detail + "; an older one counts");
+            report.note(file, *position, None, "torn-cursor", detail + "; another one counts");
         } else {
             report.problem(file, *position, None, "cursor", detail);
         }
@@ -250,13 +250,19 @@ pub(super) fn cursors(
     Ok(())
 }
 
-/// Whether a crash explains a bad record: it is newer than every good one, and was cut short by a
-/// power cut, or between its blocks by a kill.
+/// Whether a crash explains a bad record: a power cut takes any that was not synced, and may leave
+/// later ones; a kill cuts the newest one short, between its blocks.
 fn may_be_torn(log: &Snapshot, record: &BadRecord) -> bool {
     let newest = log.journal.newest.as_ref().map_or(0, |newest| newest.generation);
-    let Some((number, bytes)) = record.header else { return false };
-    let Some(state) = &log.state else { return number > newest };
-    number > newest && !state.clean && (bytes > 4096 || !log.same_boot)
+    // STATE is never synced: an older owner's says nothing of how the last one ended
+    let of_last_owner = |state: &&State| log.meta.is_none_or(|meta| meta.epoch == state.epoch);
+    match log.state.as_ref().filter(of_last_owner) {
+        Some(state) if state.clean => false,
+        Some(_) if log.same_boot => {
+            record.header.is_some_and(|(number, bytes)| number > newest && bytes > 4096)
+        }
+        _ => true,
+    }
 }
 
 /// What recovery saved.

@@ -5,6 +5,10 @@
 //! so a torn last one loses acknowledgements (redelivery) and nothing else. Both files are
 //! preallocated: an acknowledgement works on a full disk, costs no log write, and one sync covers
 //! many. Snapshots instead of deltas: normally one block, and nothing to replay.
+//!
+//! A power cut may take a record and leave a later one that was not synced either. Such places
+//! count for nothing, but look like damage: opening clears them away, so that what does not read
+//! back afterwards is damage.
 
 use super::error::{FormatError, LogError};
 use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, NUMBER_END, below, payload_crc};
@@ -84,7 +88,7 @@ fn read_file(
     name: &str,
     seed: u32,
     found: &mut JournalFound,
-) -> Result<(), LogError> {
+) -> Result<Vec<u8>, LogError> {
     let io = || LogError::io(format!("read {name}"));
     let len = file.len().map_err(io())?.min(FILE_LEN) as usize;
     let bytes = read_exact(file, 0, len).map_err(io())?;
@@ -124,7 +128,7 @@ fn read_file(
             });
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// A record of the journal that does not read back.
@@ -195,11 +199,13 @@ fn check_file(file: &'static str, bytes: &[u8], seed: u32, bad: &mut Vec<BadReco
 }
 
 /// Opens a file of the journal for writing, and looks at its records; makes it if it is not there.
+/// What does not read back goes to `bad`.
 fn open_file(
     storage: &dyn Storage,
-    name: &str,
+    name: &'static str,
     seed: u32,
     found: &mut JournalFound,
+    bad: &mut Vec<BadRecord>,
 ) -> Result<Arc<dyn StorageFile>, LogError> {
     let io = || LogError::io(format!("open {name}"));
     let file = match storage.open(name, true) {
@@ -212,7 +218,7 @@ fn open_file(
     // the cache has, after a failed sync, does not count
     file.sync().map_err(io())?;
     file.drop_cache(0).map_err(io())?;
-    read_file(&*file, name, seed, found)?;
+    check_file(name, &read_file(&*file, name, seed, found)?, seed, bad);
     let len = file.len().map_err(io())?;
     if len == FILE_LEN {
         return Ok(file);
@@ -257,10 +263,11 @@ impl Journal {
         storage.create_dir(CURSOR_DIR).map_err(io())?;
         let mut found = JournalFound::default();
         let mut newest_in = 1;
+        let mut bad = Vec::new();
         let mut files = Vec::with_capacity(2);
         for (i, name) in FILES.into_iter().enumerate() {
             let before = found.newest.as_ref().map(|r| r.generation);
-            files.push(open_file(storage, name, seed(log_uuid), &mut found)?);
+            files.push(open_file(storage, name, seed(log_uuid), &mut found, &mut bad)?);
             if found.newest.as_ref().map(|r| r.generation) != before {
                 newest_in = i;
             }
@@ -268,7 +275,7 @@ impl Journal {
         // also if they were there: their maker may have been killed before it synced the names
         storage.sync_dir(CURSOR_DIR).map_err(io())?;
         let mark = found.newest.as_ref().map(|r| r.mark).unwrap_or_default();
-        let journal = Journal {
+        let mut journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
             seed: seed(log_uuid),
             generation: found.newest.as_ref().map_or(0, |r| r.generation),
@@ -280,7 +287,26 @@ impl Journal {
             seen_tail: mark.seen_tail,
             released: mark.released,
         };
+        if let Some(newest) = found.newest.as_ref().filter(|_| !bad.is_empty()) {
+            journal.clear(newest)?;
+        }
         Ok((journal, found))
+    }
+
+    /// Writes the newest record once more, into the file that does not hold it, and then nothing but
+    /// zeros into the file that does.
+    fn clear(&mut self, newest: &JournalRecord) -> Result<(), LogError> {
+        self.wipe(self.active)?;
+        self.record(newest.mark, &newest.payload, newest.time_ms)?;
+        self.sync()?;
+        self.wipe(1 - self.active)
+    }
+
+    fn wipe(&mut self, file: usize) -> Result<(), LogError> {
+        let file = &self.files[file];
+        let wiped = file.write_at(0, &[IoSlice::new(&vec![0; FILE_LEN as usize])]);
+        let wiped = wiped.and_then(|()| file.sync());
+        self.check("clear the cursor journal", wiped)
     }
 
     /// Writes a snapshot. It survives the process from now on, and a power cut after

@@ -1,6 +1,7 @@
 //! The real peers as processes: Flume's and Log4j's clients, and a small HDFS. `tests/peers/install`
 //! puts them into `target/peers`; each is ended when its value is dropped.
 
+use crate::support::skip;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -95,18 +96,6 @@ impl Lab {
         let ["ready", _, conf] = words[..] else { panic!("HDFS did not start: {line}") };
         Hdfs { peer, conf: conf.into() }
     }
-}
-
-/// Passes over a test.
-///
-/// # Panics
-/// `LEVADA_PEERS=require` is set.
-pub fn skip(test: &str, why: &str) {
-    let required = std::env::var("LEVADA_PEERS").is_ok_and(|value| value == "require");
-    assert!(!required, "{test}: {why}; LEVADA_PEERS=require is set");
-    // not by eprintln!, which the test harness captures
-    let line = format!("SKIPPED: {test}: {why}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Flume's client at work.

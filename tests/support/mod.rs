@@ -2,10 +2,12 @@
 //! of what was acknowledged.
 #![allow(dead_code, clippy::unwrap_used)] // each test uses a part; a failed step is a panic
 
+pub mod record;
+
 use levada::client::{AvroClient, ClientError, Compression};
 use levada::event::Event;
 use levada::rpc::avro::Status;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,25 +55,37 @@ impl Agent {
 
     /// Waits for a line that holds `text`.
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.find(text).unwrap_or_else(|| {
+            panic!("no line with '{text}' in the agent's log:\n{}", self.log.join("\n"))
+        })
+    }
+
+    /// Waits for a line that holds `text`; none if the agent ends without it.
+    fn find(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no line with '{text}' in the agent's log:\n{}", self.log.join("\n"));
-            };
+            let line = self.lines.recv_timeout(left).ok()?;
             self.log.push(line.clone());
             if line.contains(text) {
-                return line;
+                return Some(line);
             }
         }
     }
 
     /// The address that the first source listens on.
     pub fn address(&mut self) -> SocketAddr {
-        let line = self.wait_for("listening on ");
+        self.address_or_end().unwrap_or_else(|| {
+            panic!("the agent did not get so far as to listen:\n{}", self.log.join("\n"))
+        })
+    }
+
+    /// The address that the first source listens on; none if the agent ends before.
+    pub fn address_or_end(&mut self) -> Option<SocketAddr> {
+        let line = self.find("listening on ")?;
         let (_, rest) = line.split_once("listening on ").unwrap();
         let text = rest.split_whitespace().next().unwrap().trim_end_matches([',', ';']);
-        text.parse().unwrap_or_else(|_| panic!("no address in '{line}'"))
+        Some(text.parse().unwrap_or_else(|_| panic!("no address in '{line}'")))
     }
 
     /// `kill -9`.
@@ -81,15 +95,30 @@ impl Agent {
     }
 
     /// SIGTERM, and waits for the end. Returns the exit status and the whole log.
-    pub fn stop(mut self) -> (ExitStatus, String) {
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end. Returns the exit status and the whole log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < deadline, "the agent did not stop:\n{}", self.log.join("\n"));
+            assert!(Instant::now() < deadline, "the agent did not end:\n{}", self.log.join("\n"));
             std::thread::sleep(Duration::from_millis(5));
         };
         while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(1)) {
@@ -108,6 +137,13 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.child.kill(); // gone already: all the better
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(100)) {
+                self.log.push(line);
+            }
+            let last = self.log.len().saturating_sub(60);
+            println!("the agent's log, its end:\n{}", self.log[last..].join("\n"));
+        }
     }
 }
 
@@ -130,6 +166,31 @@ impl Producer {
     pub fn append(&mut self, events: &[Event]) -> Result<Status, ClientError> {
         self.runtime.block_on(self.client.append_batch(events))
     }
+}
+
+/// Passes over a test, with a line on standard error that no capture hides.
+///
+/// # Panics
+/// `LEVADA_PEERS=require` is set.
+pub fn skip(test: &str, why: &str) {
+    let required = std::env::var("LEVADA_PEERS").is_ok_and(|value| value == "require");
+    assert!(!required, "{test}: {why}; LEVADA_PEERS=require is set");
+    report(&format!("SKIPPED: {test}: {why}"));
+}
+
+/// Says what a test did: on standard error, and not by eprintln!, which the test harness captures.
+pub fn report(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// A number of the environment.
+pub fn number(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// The seed `LEVADA_SEED`, or any.
+pub fn seed() -> u64 {
+    std::env::var("LEVADA_SEED").map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap())
 }
 
 /// Runs `walctl` and returns its exit code and standard output.
