@@ -8,9 +8,9 @@ use super::error::LogError;
 use super::options::LogOptions;
 use super::segment::{SEGMENT_DIR, Segment, segment_name};
 use super::storage::{Storage, StorageFile};
+use super::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// How long after a failure the maker tries again.
@@ -68,7 +68,7 @@ impl Maker {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 

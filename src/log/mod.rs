@@ -38,6 +38,7 @@ mod segment;
 mod sequence;
 mod storage;
 mod stray;
+mod sync;
 mod ticket;
 mod writer;
 
@@ -68,9 +69,9 @@ pub use writer::{Tails, WriteCounts};
 use crate::offset::Offset;
 use journal::Journal;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use sync::thread::{self, JoinHandle};
+use sync::{Arc, Instant, Mutex, MutexGuard};
 use writer::Writer;
 
 /// A log, owned by this process until it is closed or dropped.
@@ -124,7 +125,7 @@ impl Log {
                 [("levada-log", Writer::run as fn(&Writer)), ("levada-maker", run_maker)]
             {
                 let writer = Arc::clone(&writer);
-                let thread = std::thread::Builder::new().name(name.to_owned());
+                let thread = thread::Builder::new().name(name.to_owned());
                 let spawned = thread.spawn(move || run(&writer));
                 threads.push(spawned.map_err(LogError::io("start the log's threads")));
             }
@@ -345,7 +346,7 @@ impl Log {
         closed
     }
 
-    fn lock_journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+    fn lock_journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().expect("no holder panics")
     }
 }

@@ -10,6 +10,8 @@ mod model;
 mod race;
 mod read;
 mod recovery;
+#[cfg(feature = "shuttle")]
+mod shuttle;
 mod sim;
 mod world;
 
