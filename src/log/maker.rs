@@ -96,13 +96,15 @@ impl Maker {
         }
     }
 
-    /// Takes segments that no cursor needs any more.
-    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, background: bool) {
+    /// Takes segments that no cursor needs any more; the thread retires them, in this order.
+    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>) {
         self.state().retired.extend(segments);
         self.changed.notify_all();
-        if !background {
-            self.work(0);
-        }
+    }
+
+    /// Retires what waits, on the calling thread: for a log without threads.
+    pub(super) fn retire_now(&self) {
+        self.work(0);
     }
 
     /// The boot of the machine; zeros if it does not matter.

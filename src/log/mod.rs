@@ -280,11 +280,14 @@ impl Log {
         seen_tail: Offset,
         released: Offset,
     ) -> Result<(), LogError> {
+        let mut journal = self.lock_journal();
+        // with the journal held: a newer record never says less than an older one
         let Tails { durable_lsn, durable_tail, .. } = self.tails();
         let (seen_tail, released) = (seen_tail.0, released.0);
         let mark = Mark { durable_lsn, durable_tail: durable_tail.0, seen_tail, released };
         let time_ms = writer::now_ns() / 1_000_000;
-        self.lock_journal().record(mark, cursors, time_ms)?;
+        journal.record(mark, cursors, time_ms)?;
+        drop(journal);
         self.writer.room.release(released);
         Ok(())
     }
@@ -315,11 +318,15 @@ impl Log {
                 released && next.header.base_lsn < durable_lsn
             })
             .count();
-        let retired: Vec<_> = segments.drain(..done).collect();
+        if done == 0 {
+            return 0;
+        }
+        // with the list held: of two callers the one that comes first has the older segments
+        self.writer.maker.retire(segments.drain(..done).collect());
         drop(segments);
-        if done > 0 {
-            self.writer.retired();
-            self.writer.maker.retire(retired, self.writer.options.background);
+        self.writer.retired();
+        if !self.writer.options.background {
+            self.writer.maker.retire_now();
         }
         done
     }

@@ -15,7 +15,10 @@ mod scenarios;
 use super::*;
 use crate::log::sync::{Condvar, Mutex, thread};
 use ::shuttle::rand::{Rng, thread_rng};
-use ::shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
+use ::shuttle::scheduler::{
+    PctScheduler, RandomScheduler, ReplayScheduler, Scheduler,
+    UncontrolledNondeterminismCheckScheduler,
+};
 use ::shuttle::{Config, Runner};
 use disk::Disk;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -149,9 +152,8 @@ fn check_acknowledged(log: &Log, disk: &Disk, range: &OffsetRange, ids: &[u64]) 
 /// Ranges that lie side by side from 0 on; returns where they end.
 fn check_dense(mut ranges: Vec<OffsetRange>) -> u64 {
     ranges.sort_by_key(|range| range.start);
-    let next = ranges.iter().fold(0, |next, range| {
+    ranges.iter().fold(0, |next, range| {
         assert_eq!(range.start.0, next, "{ranges:?}");
         range.end.0
-    });
-    next
+    })
 }

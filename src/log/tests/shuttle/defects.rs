@@ -43,7 +43,7 @@ fn producer_that_is_not_woken_is_found() {
 
 #[test]
 fn maker_or_writer_that_is_not_woken_is_found() {
-    hangs_without(Signal::NotifyAll, scenarios::rolls_and_recycling);
+    hangs_without(Signal::NotifyAll, scenarios::two_tickets);
 }
 
 #[test]

@@ -23,6 +23,8 @@ struct Seen {
     failed: bool,
     /// Writes and syncs of segments after the failure.
     calls_after_failure: u64,
+    /// Segments that were removed or recycled, in this order.
+    retired: Vec<String>,
     /// How many segments can't be made.
     creates_to_fail: u64,
     /// A defect for the tests' own test: what is synced is on the disk only with the next sync.
@@ -54,6 +56,16 @@ impl Disk {
     /// Whether the batch whose first record is `id` is on the disk for good.
     pub(super) fn is_synced(&self, id: u64) -> bool {
         self.seen.lock().unwrap().synced.contains(&id)
+    }
+
+    pub(super) fn retired(&self) -> Vec<String> {
+        self.seen.lock().unwrap().retired.clone()
+    }
+
+    fn retire(&self, name: &str) {
+        if name.starts_with(SEGMENT_DIR) {
+            self.seen.lock().unwrap().retired.push(name.to_owned());
+        }
     }
 
     fn file(&self, name: &str, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
@@ -129,6 +141,7 @@ impl StorageFile for SegmentFile {
     }
 
     fn view(&self) -> io::Result<Arc<dyn View>> {
+        drop(self.seen.lock().unwrap()); // others may come, and take the file away
         self.file.view()
     }
 
@@ -165,10 +178,12 @@ impl Storage for Disk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.retire(from);
         self.memory.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.retire(name);
         self.memory.remove(name)
     }
 

@@ -223,12 +223,10 @@ fn a_sync_fails() {
     });
     let ranges: Vec<_> = join(puts).into_iter().flatten().collect();
     let acknowledged = check_dense(ranges);
-    let failed = disk.has_failed();
-    assert_eq!(log.poisoned().is_some(), failed);
     assert_eq!(log.tails().tail.0, acknowledged, "nothing else is told of");
-    let late = log.close();
-    assert!(late.is_ok() || disk.has_failed(), "{late:?}");
-    assert!(late.is_err() || !failed, "a failure is told at the close");
+    let closed = log.close(); // an idle log's sync, and the last one, may fail too
+    let failed = disk.has_failed();
+    assert_eq!((closed.is_err(), log.poisoned().is_some()), (failed, failed), "{closed:?}");
     assert_eq!(disk.calls_after_failure(), 0, "nothing is tried again");
     assert_eq!(log.writer.room.waiters(), 0);
 }
@@ -340,7 +338,7 @@ fn close_answers_every_put_in_every_order() {
 
 /// Every put fills a segment. What a sink holds stays as it is while two threads reclaim, the maker
 /// recycles, and producers write over what was recycled.
-pub(super) fn rolls_and_recycling() {
+fn rolls_and_recycling() {
     const EACH: u64 = 3;
     let disk = Disk::default();
     let log = open_on(&disk, options(Durability::Always));
@@ -348,14 +346,19 @@ pub(super) fn rolls_and_recycling() {
     let shared = Arc::clone(&log);
     let puts = producers(2, move |producer| {
         for number in 0..EACH {
-            shared.put(one(id(producer, number), 40_000)).unwrap();
+            let range = shared.put(one(id(producer, number), 40_000)).unwrap();
+            shared.reclaim(range.start);
         }
     });
     let shared = Arc::clone(&log);
     let other = thread::Builder::new().spawn(move || {
-        for _ in 0..3 {
+        loop {
             let tail = shared.tails().durable_tail;
-            shared.reclaim(Offset(tail.0.saturating_sub(2)));
+            shared.reclaim(Offset(tail.0.saturating_sub(1)));
+            if tail.0 == 2 * EACH {
+                break;
+            }
+            thread::yield_now();
         }
     });
     // a sink that holds what it read
@@ -370,6 +373,9 @@ pub(super) fn rolls_and_recycling() {
             continue;
         }
         let read = reader.read(next..tail, 1).unwrap();
+        let missing =
+            read.missing.iter().find(|missing| missing.reason != MissingReason::Reclaimed);
+        assert_eq!(missing, None, "what is there is whole");
         for part in read.batch.parts() {
             let (id, bytes) = (LE::read_u64(&part.records[4..]), part.records.clone());
             held.push((id, bytes));
@@ -389,6 +395,8 @@ pub(super) fn rolls_and_recycling() {
     join(puts);
     other.unwrap().join().unwrap();
     log.close().unwrap();
+    let retired = disk.retired();
+    assert!(retired.is_sorted(), "the oldest goes first: {retired:?}");
     assert_eq!(log.tails().durable_tail, Offset(2 * EACH));
     assert_eq!(log.usage().bytes, log.writer.sealed_bytes());
 }
@@ -398,18 +406,24 @@ fn segments_roll_and_are_recycled_under_a_sink_in_every_order() {
     explore(rolls_and_recycling);
 }
 
-/// Segments can't be made for a while: puts are refused, nobody hangs, and the log heals by itself.
+/// Segments can't be made for a while, and there is room for one event: puts are refused, who waits
+/// for the room of one that was refused gets it, and the log heals by itself.
 fn a_full_disk() {
     let disk = Disk::default();
-    let log = open_on(&disk, options(Durability::Always));
-    disk.fail_creates(1 + below(3));
+    let options = LogOptions { capacity_events: 1, ..options(Durability::Always) };
+    let log = open_on(&disk, options);
+    disk.fail_creates(1 + below(4));
     let shared = Arc::clone(&log);
-    let puts = producers(2, move |producer| {
+    let puts = producers(3, move |producer| {
         let mut ranges = vec![];
         for number in 0..2 {
             loop {
                 match shared.put(one(id(producer, number), 40_000)) {
-                    Ok(range) => break ranges.push(range),
+                    Ok(range) => {
+                        shared.save_cursors(b"", range.end, range.end).unwrap();
+                        break ranges.push(range);
+                    }
+                    Err(LogError::NoSpace { .. }) if producer == 0 => break, // gives up
                     Err(LogError::NoSpace { .. }) => thread::yield_now(),
                     Err(error) => panic!("{error}"),
                 }
@@ -418,8 +432,8 @@ fn a_full_disk() {
         ranges
     });
     let ranges = join(puts).into_iter().flatten().collect();
-    assert_eq!(check_dense(ranges), 4);
-    assert_eq!(log.usage().events, 4, "a refused put gives its place back");
+    assert!(check_dense(ranges) >= 4);
+    assert_eq!(log.usage().events, 0, "a refused put gives its place back");
     log.close().unwrap();
 }
 
@@ -428,18 +442,61 @@ fn full_disk_refuses_puts_and_heals_in_every_order() {
     explore(a_full_disk);
 }
 
-/// A ticket that is waited for by the crate's own means.
+/// The newest record of the journal never knows less than somebody knew before he saved.
+fn savers_beside_a_producer() {
+    let disk = Disk::default();
+    let log = open_on(&disk, options(Durability::Always));
+    log.put(one(id(0, 0), 8)).unwrap();
+    let (shared, on) = (Arc::clone(&log), disk.clone());
+    let puts = producers(3, move |producer| {
+        for number in 1..4 {
+            if producer == 0 {
+                shared.put(one(id(0, number), 8)).unwrap();
+                continue;
+            }
+            let known = shared.tails();
+            let (seen, released) = (known.durable_tail, Offset(known.durable_tail.0 / 2));
+            shared.save_cursors(&[producer as u8], seen, released).unwrap();
+            shared.sync_cursors().unwrap();
+            let newest = read_journal(&on, shared.uuid().as_bytes()).unwrap().newest.unwrap();
+            let Mark { durable_lsn, durable_tail, seen_tail, .. } = newest.mark;
+            assert!(durable_lsn >= known.durable_lsn, "{durable_lsn}, {known:?} was known");
+            assert!(durable_tail >= known.durable_tail.0 && seen_tail >= seen.0);
+        }
+    });
+    join(puts);
+    log.close().unwrap();
+    assert!(log.usage().events <= 4);
+}
+
+#[test]
+fn saved_cursors_never_go_back_in_what_was_durable_in_any_order() {
+    explore(savers_beside_a_producer);
+}
+
+/// The same schedule is the same run: a failure can be looked at again.
+#[test]
+fn schedule_decides_everything() {
+    for scenario in [producers_and_a_reader, tickets_beside_leaders, a_full_log, a_close] {
+        let random = RandomScheduler::new_from_seed(fastrand::u64(..), 20);
+        explore_with(UncontrolledNondeterminismCheckScheduler::new(random), scenario);
+    }
+}
+
+/// Two tickets, waited for by the crate's own means; only the log thread writes.
+pub(super) fn two_tickets() {
+    let log = open_on(&Disk::default(), options(Durability::Always));
+    let shared = Arc::clone(&log);
+    let puts = producers(2, move |producer| {
+        let batch = one(id(producer, 0), 8);
+        assert!(shared.try_reserve(&batch).unwrap());
+        block_on(shared.submit(batch), None).unwrap().unwrap()
+    });
+    assert_eq!(check_dense(join(puts)), 2);
+    log.close().unwrap();
+}
+
 #[test]
 fn blocking_on_a_ticket_ends_in_every_order() {
-    explore(|| {
-        let log = open_on(&Disk::default(), options(Durability::Always));
-        let shared = Arc::clone(&log);
-        let puts = producers(2, move |producer| {
-            let batch = one(id(producer, 0), 8);
-            assert!(shared.try_reserve(&batch).unwrap());
-            block_on(shared.submit(batch), None).unwrap().unwrap()
-        });
-        assert_eq!(check_dense(join(puts)), 2);
-        log.close().unwrap();
-    });
+    explore(two_tickets);
 }
