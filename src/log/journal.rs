@@ -13,9 +13,9 @@
 use super::error::{FormatError, LogError};
 use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, NUMBER_END, below, payload_crc};
 use super::storage::{Storage, StorageFile, read_exact};
+use super::sync::Arc;
 use byteorder::{ByteOrder, LE};
 use std::io::IoSlice;
-use std::sync::Arc;
 
 /// The directory of the journal below a log's directory.
 pub const CURSOR_DIR: &str = "cursor";

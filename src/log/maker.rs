@@ -8,9 +8,9 @@ use super::error::LogError;
 use super::options::LogOptions;
 use super::segment::{SEGMENT_DIR, Segment, segment_name};
 use super::storage::{Storage, StorageFile};
+use super::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// How long after a failure the maker tries again.
@@ -68,7 +68,7 @@ impl Maker {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -96,13 +96,15 @@ impl Maker {
         }
     }
 
-    /// Takes segments that no cursor needs any more.
-    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, background: bool) {
+    /// Takes segments that no cursor needs any more; the thread retires them, in this order.
+    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>) {
         self.state().retired.extend(segments);
         self.changed.notify_all();
-        if !background {
-            self.work(0);
-        }
+    }
+
+    /// Retires what waits, on the calling thread: for a log without threads.
+    pub(super) fn retire_now(&self) {
+        self.work(0);
     }
 
     /// The boot of the machine; zeros if it does not matter.

@@ -38,6 +38,7 @@ mod segment;
 mod sequence;
 mod storage;
 mod stray;
+mod sync;
 mod ticket;
 mod writer;
 
@@ -68,9 +69,9 @@ pub use writer::{Tails, WriteCounts};
 use crate::offset::Offset;
 use journal::Journal;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use sync::thread::{self, JoinHandle};
+use sync::{Arc, Instant, Mutex, MutexGuard};
 use writer::Writer;
 
 /// A log, owned by this process until it is closed or dropped.
@@ -124,7 +125,7 @@ impl Log {
                 [("levada-log", Writer::run as fn(&Writer)), ("levada-maker", run_maker)]
             {
                 let writer = Arc::clone(&writer);
-                let thread = std::thread::Builder::new().name(name.to_owned());
+                let thread = thread::Builder::new().name(name.to_owned());
                 let spawned = thread.spawn(move || run(&writer));
                 threads.push(spawned.map_err(LogError::io("start the log's threads")));
             }
@@ -279,11 +280,14 @@ impl Log {
         seen_tail: Offset,
         released: Offset,
     ) -> Result<(), LogError> {
+        let mut journal = self.lock_journal();
+        // with the journal held: a newer record never says less than an older one
         let Tails { durable_lsn, durable_tail, .. } = self.tails();
         let (seen_tail, released) = (seen_tail.0, released.0);
         let mark = Mark { durable_lsn, durable_tail: durable_tail.0, seen_tail, released };
         let time_ms = self.writer.now_ns() / 1_000_000;
-        self.lock_journal().record(mark, cursors, time_ms)?;
+        journal.record(mark, cursors, time_ms)?;
+        drop(journal);
         self.writer.room.release(released);
         Ok(())
     }
@@ -314,11 +318,15 @@ impl Log {
                 released && next.header.base_lsn < durable_lsn
             })
             .count();
-        let retired: Vec<_> = segments.drain(..done).collect();
+        if done == 0 {
+            return 0;
+        }
+        // with the list held: of two callers the one that comes first has the older segments
+        self.writer.maker.retire(segments.drain(..done).collect());
         drop(segments);
-        if done > 0 {
-            self.writer.retired();
-            self.writer.maker.retire(retired, self.writer.options.background);
+        self.writer.retired();
+        if !self.writer.options.background {
+            self.writer.maker.retire_now();
         }
         done
     }
@@ -345,7 +353,7 @@ impl Log {
         closed
     }
 
-    fn lock_journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+    fn lock_journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().expect("no holder panics")
     }
 }

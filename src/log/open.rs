@@ -15,11 +15,11 @@ use super::segment::{
 use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
 use super::storage::{Storage, open_or_create};
 use super::stray::{SpareFile, set_aside, strays};
+use super::sync::{Arc, thread};
 use super::writer::{Resume, Writer, WriterParts};
 use crate::offset::Offset;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
 const META_FILES: [&str; 2] = ["META.a", "META.b"];
 const STATE_FILE: &str = "STATE";
@@ -91,7 +91,7 @@ pub fn read_state(storage: &dyn Storage) -> Option<State> {
         if let Ok(state) = State::decode(&bytes[..read]) {
             return Some(state);
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
     None
 }

@@ -1,9 +1,9 @@
 //! Capacity: puts wait for room before they are queued, so that what is queued can be written.
 
+use super::sync::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 /// How much of the log's capacity is used.

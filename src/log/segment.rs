@@ -8,8 +8,8 @@ use super::format::{
 };
 use super::scan::{Batches, Place, Step, Walk};
 use super::storage::{Storage, StorageFile, View, read_exact};
+use super::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, OnceLock};
 
 /// The directory of segments below a log's directory.
 pub const SEGMENT_DIR: &str = "log";
@@ -166,7 +166,7 @@ impl Segment {
         decoded.map_err(|error| LogError::format(&self.name(), error))
     }
 
-    fn lock_index(&self) -> std::sync::MutexGuard<'_, Vec<IndexEntry>> {
+    fn lock_index(&self) -> MutexGuard<'_, Vec<IndexEntry>> {
         self.index.lock().expect("no holder panics")
     }
 }

@@ -11,8 +11,8 @@ use super::recovery::{Damage, QUARANTINE_DIR};
 use super::scan::{FaultKind, Hole};
 use super::segment::{SEGMENT_DIR, Segment, segment_name};
 use super::storage::{Storage, StorageFile};
+use super::sync::Arc;
 use std::io::IoSlice;
-use std::sync::Arc;
 
 /// A file that is not a segment: its id, its length, itself.
 pub type SpareFile = (u64, u64, Arc<dyn StorageFile>);

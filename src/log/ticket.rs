@@ -1,13 +1,12 @@
 //! Waiting for a put: a ticket that the writer fills in, for threads and for tasks alike.
 
 use super::error::LogError;
+use super::sync::thread::{self, Thread};
+use super::sync::{Arc, Instant, Mutex};
 use crate::offset::OffsetRange;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::Instant;
 
 /// What a put comes to: the offsets of its events.
 pub type PutResult = Result<OffsetRange, LogError>;
@@ -63,7 +62,7 @@ impl Wake for ThreadWaker {
 
 /// Runs a future of this crate on the calling thread, up to `deadline`; `None` if it passed.
 pub(super) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
-    let waker = Waker::from(Arc::new(ThreadWaker(std::thread::current())));
+    let waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
@@ -71,13 +70,13 @@ pub(super) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Optio
             return Some(output);
         }
         match deadline {
-            None => std::thread::park(),
+            None => thread::park(),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return None;
                 }
-                std::thread::park_timeout(left);
+                thread::park_timeout(left);
             }
         }
     }

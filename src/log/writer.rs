@@ -16,13 +16,14 @@ use super::options::{Durability, LogOptions};
 use super::room::Room;
 use super::segment::{Segment, SegmentEnd};
 use super::storage::StorageFile;
+use super::sync::{
+    Arc, AtomicBool, Condvar, Instant, Mutex, MutexGuard, OnceLock, Ordering, RwLock,
+};
 use super::ticket::{PutResult, Ticket};
 use crate::offset::Offset;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most bytes of a group, unless a single batch has more.
 const GROUP_BYTES_MAX: usize = 4 << 20;

@@ -9,6 +9,8 @@ mod memory;
 mod race;
 mod read;
 mod recovery;
+#[cfg(feature = "shuttle")]
+mod shuttle;
 
 use super::*;
 pub(super) use crate::harness::{batch, quiet, record};

@@ -3,7 +3,7 @@
 use super::Tails;
 use crate::log::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, GROUP_ALIGN, round_up};
 use crate::log::segment::{Segment, SegmentEnd, Summing};
-use std::sync::Arc;
+use crate::log::sync::Arc;
 
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,

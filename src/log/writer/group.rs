@@ -10,9 +10,9 @@ use crate::log::format::{
 };
 use crate::log::options::Durability;
 use crate::log::segment::{Segment, SegmentEnd, Summing, write_header, write_seal};
+use crate::log::sync::Arc;
 use crate::offset::Offset;
 use std::io::IoSlice;
-use std::sync::Arc;
 
 impl Writer {
     /// Writes one group of what is queued; false if nothing was.
