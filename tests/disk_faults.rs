@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `LEVADA_FULL_DISKS` | cycles of a full disk, on tmpfs and on ext4 each (3) |
 //! | `LEVADA_POWER_CUTS` | power cuts (10) |
+//! | `LEVADA_CALL_FAILURES` | rounds of failing system calls, of 8 kinds (1) |
 //! | `LEVADA_SEED` | the seed of a run that failed |
 //!
 //! These tests need root and Linux' tools (`tests/faults/install`); where they can't be had, each
@@ -13,6 +14,8 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a panic
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/fuse.rs"]
 mod fuse;
 #[path = "faults/lossy.rs"]
@@ -21,14 +24,15 @@ mod lossy;
 mod mounts;
 mod support;
 
-use fuse::LossyFs;
+use calls::Failure;
+use fuse::{LossyFs, unmount};
 use lossy::Lost;
 use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs, run};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::record::{Record, StopAtEnd, wait};
-use support::{Agent, lines_below, number, report, seed, walctl};
+use support::{Agent, Producer, lines_below, number, report, seed, skip, walctl};
 
 /// Writes a config: an Avro source, a log in `disk/c`, and a sink that tries again soon. Some keys
 /// may be given.
@@ -39,7 +43,7 @@ fn config(dir: &Path) -> PathBuf {
          a.channels.c.type = file\na.channels.c.dataDirs = disk/c\na.channels.c.fsync = always\n\
          a.channels.c.maxFileSize = 1048576\na.channels.c.minimumRequiredSpace = 0\n\
          a.sinks.k.type = file_roll\na.sinks.k.channel = c\na.sinks.k.sink.directory = out\n\
-         a.sinks.k.sink.batchSize = 50\na.sinks.k.exec.type = retryAndResume\n\
+         a.sinks.k.sink.batchSize = 500\na.sinks.k.exec.type = retryAndResume\n\
          a.sinks.k.exec.backoff = 20\na.sinks.k.exec.maxBackoff = 100\n";
     std::fs::create_dir_all(dir.join("out")).unwrap();
     let path = dir.join("agent.properties");
@@ -165,7 +169,7 @@ fn full_disk_refuses_puts_loses_nothing_and_heals() {
 #[test]
 fn ext4_that_is_full_refuses_puts_loses_nothing_and_heals() {
     let name = "ext4_that_is_full_refuses_puts_loses_nothing_and_heals";
-    in_own_mounts(name, &["mount", "mkfs.ext4"], || {
+    in_own_mounts(name, &["mount", "mkfs.ext4", "/dev/loop-control"], || {
         let dir = tempfile::tempdir().unwrap();
         mount_ext4(&dir.path().join("disk"), &dir.path().join("image"), 64);
         full_disks(name, dir.path());
@@ -252,7 +256,7 @@ impl Machine<'_> {
         }
         agent.kill();
         self.record.agent_is_gone();
-        session.umount_and_join().unwrap();
+        unmount(session);
         self.fs.disk().cut()
     }
 }
@@ -260,7 +264,7 @@ impl Machine<'_> {
 #[test]
 fn power_cut_loses_nothing_that_was_acknowledged() {
     let name = "power_cut_loses_nothing_that_was_acknowledged";
-    in_own_mounts(name, &["mount"], || {
+    in_own_mounts(name, &["mount", "/dev/fuse"], || {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         std::fs::create_dir(dir.join("disk")).unwrap();
@@ -294,7 +298,7 @@ fn power_cuts(name: &str, dir: &Path) {
     assert!(record.count() > 10 * cuts, "the producers got through: {}", record.count());
     let session = machine.boot();
     let delivered = record.deliver_the_rest(dir, &config);
-    session.umount_and_join().unwrap();
+    unmount(session);
     report(&format!(
         "{name}: {cuts} cuts in {:.1} s, {} pages, {} torn pages, {} names lost; {} acknowledged, \
          {delivered} delivered, none missing",
@@ -304,4 +308,111 @@ fn power_cuts(name: &str, dir: &Path) {
         lost.names,
         record.count(),
     ));
+}
+
+/// Calls on segments or on the cursor journal, what they say, which one at most, and whether it
+/// ends the agent. Those that do not are the making of a segment: puts are refused meanwhile.
+const FAILURES: [(bool, &str, &str, u64, bool); 8] = [
+    (true, "fdatasync", "EIO", 60, true),
+    (true, "fdatasync", "ENOSPC", 60, true),
+    (true, "pwritev", "EIO", 60, true),
+    (true, "pwritev", "ENOSPC", 60, true),
+    (false, "fdatasync", "EIO", 3, true),
+    (false, "pwritev", "EIO", 20, true),
+    (true, "pwrite64", "ENOSPC", 3, false),
+    (true, "fsync", "EIO", 3, false),
+];
+
+#[derive(Default, Debug)]
+struct Failures {
+    runs: usize,
+    failed: usize,
+    ended: usize,
+    acknowledged: usize,
+    delivered: usize,
+}
+
+#[test]
+fn eio_ends_acknowledgement_and_the_agent_and_loses_nothing() {
+    let name = "eio_ends_acknowledgement_and_the_agent_and_loses_nothing";
+    if let Some(why) = calls::why_not() {
+        return skip(name, why);
+    }
+    let (rounds, seed, began) = (number("LEVADA_CALL_FAILURES", 1), seed(), Instant::now());
+    println!("reproduce: LEVADA_SEED={seed} LEVADA_CALL_FAILURES={rounds} cargo test {name}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut counts = Failures::default();
+    for _ in 0..rounds {
+        for (segments, call, error, nth_max, ends) in FAILURES {
+            let nth = random.u64(1..=nth_max);
+            let for_ever = random.bool();
+            let failure = Failure { segments, call, error, nth, for_ever };
+            println!("{failure:?}");
+            call_fails(failure, ends, &mut counts);
+        }
+    }
+    let Failures { runs, failed, ended, acknowledged, delivered } = counts;
+    assert!(failed * 2 > runs, "most runs came to the call that fails: {failed} of {runs}");
+    report(&format!(
+        "failing calls: {failed} in {runs} runs in {:.1} s, {ended} agents ended by them, \
+         {acknowledged} acknowledged, {delivered} delivered, none missing",
+        began.elapsed().as_secs_f64()
+    ));
+}
+
+/// One failure under one producer, which waits for each answer; the next start heals it.
+fn call_fails(failure: Failure, ends: bool, counts: &mut Failures) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (config, record) = (config(dir), Record::of_large_events(1000));
+    if ends {
+        // so that the start has something to recover
+        let mut agent = Agent::start(dir, &config, &[]);
+        put_until_end(&mut agent, &record, "first", 3);
+        agent.kill();
+    }
+    let acks_before = record.acks.load(Ordering::Relaxed);
+    let mut agent = calls::start(dir, &config, failure);
+    put_until_end(&mut agent, &record, "second", 200);
+    let acks = record.acks.load(Ordering::Relaxed) - acks_before;
+    // what fails in the delivery, fails a little later
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while ends && agent.is_alive() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let alive = agent.is_alive();
+    let (status, log) = if alive { agent.stop() } else { agent.wait() };
+    let trace = calls::trace(dir);
+    if ends && trace.failed {
+        assert_eq!(status.code(), Some(1), "{failure:?}: it ends: {log}");
+        let told = ["Input/output error", "No space left on device"];
+        assert!(told.iter().any(|text| log.contains(text)), "{failure:?}: it says why: {log}");
+        counts.ended += usize::from(!alive);
+    } else {
+        assert_eq!(status.code(), Some(0), "{failure:?}: it lives: {log}");
+    }
+    if ends && failure.segments {
+        // each put of a lone producer needs a sync of its own
+        assert!(acks <= trace.syncs_before, "{failure:?}: {acks} acknowledged, {trace:?}");
+        assert!(trace.calls_after.is_empty(), "{failure:?}: nothing is tried again: {trace:?}");
+    }
+    verify(&dir.join("disk/c"), &format!("after {failure:?}"));
+    counts.runs += 1;
+    counts.failed += usize::from(trace.failed);
+    counts.acknowledged += record.count();
+    counts.delivered += record.deliver_the_rest(dir, &config);
+}
+
+/// Puts one batch after the other until the agent ends, or so many were answered.
+fn put_until_end(agent: &mut Agent, record: &Record, name: &str, puts: usize) {
+    let Some(mut producer) = agent.address_or_end().and_then(|at| Producer::connect(at).ok())
+    else {
+        return;
+    };
+    for put in 0..puts {
+        let ids = (0..20).map(|n| format!("{name}-{put}-{n}")).collect();
+        if record.put(&mut producer, ids).is_err() {
+            return;
+        }
+    }
 }
