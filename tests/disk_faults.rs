@@ -4,15 +4,18 @@
 //!
 //! | variable | |
 //! |---|---|
-//! | `LEVADA_FULL_DISKS` | cycles of a full disk, on tmpfs and on ext4 each (3) |
+//! | `LEVADA_FULL_DISKS` | cycles of a full disk, on tmpfs and on ext4 each (4) |
 //! | `LEVADA_POWER_CUTS` | power cuts (10) |
-//! | `LEVADA_SEED` | the seed of a run that failed |
+//! | `LEVADA_CALL_FAILURES` | rounds of failing system calls, of 8 kinds (1) |
+//! | `LEVADA_SEED` | the seed of a run with power cuts or failing calls |
 //!
 //! These tests need root and Linux' tools (`tests/faults/install`); where they can't be had, each
 //! says so on standard error and passes (`LEVADA_PEERS=require`: fails).
 
 #![allow(clippy::unwrap_used)] // a failed step is a panic
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/fuse.rs"]
 mod fuse;
 #[path = "faults/lossy.rs"]
@@ -21,14 +24,15 @@ mod lossy;
 mod mounts;
 mod support;
 
-use fuse::LossyFs;
+use calls::Failure;
+use fuse::{LossyFs, unmount};
 use lossy::Lost;
 use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs, run};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::record::{Record, StopAtEnd, wait};
-use support::{Agent, lines_below, number, report, seed, walctl};
+use support::{Agent, Producer, lines_below, number, report, seed, skip, walctl};
 
 /// Writes a config: an Avro source, a log in `disk/c`, and a sink that tries again soon. Some keys
 /// may be given.
@@ -39,7 +43,7 @@ fn config(dir: &Path) -> PathBuf {
          a.channels.c.type = file\na.channels.c.dataDirs = disk/c\na.channels.c.fsync = always\n\
          a.channels.c.maxFileSize = 1048576\na.channels.c.minimumRequiredSpace = 0\n\
          a.sinks.k.type = file_roll\na.sinks.k.channel = c\na.sinks.k.sink.directory = out\n\
-         a.sinks.k.sink.batchSize = 50\na.sinks.k.exec.type = retryAndResume\n\
+         a.sinks.k.sink.batchSize = 500\na.sinks.k.exec.type = retryAndResume\n\
          a.sinks.k.exec.backoff = 20\na.sinks.k.exec.maxBackoff = 100\n";
     std::fs::create_dir_all(dir.join("out")).unwrap();
     let path = dir.join("agent.properties");
@@ -92,16 +96,18 @@ impl FullDisk<'_> {
         self.record.agent_is_at(self.agent.address());
     }
 
-    fn cycle(&mut self, random: &mut fastrand::Rng) {
+    /// One full disk; of four cycles in turn each is another one.
+    fn cycle(&mut self, number: usize) {
+        let (outside, kill) = (number.is_multiple_of(2), number % 4 >= 2);
         self.record.wait_for_acks(10, "before the disk is full");
         self.out.fill();
         let eater = Eater::eat(self.dir.join("disk/eater"));
         self.wait_until_full();
-        if random.bool() {
+        if kill {
             self.kill_and_start();
         }
         // what the log has of the disk by itself may leave less than a segment to give back
-        if random.bool() && eater.has_mib(2) {
+        if outside && eater.has_mib(2) {
             // space comes from outside, and nothing is delivered yet: puts go on by themselves
             self.healed += 1;
             eater.leave();
@@ -119,9 +125,7 @@ impl FullDisk<'_> {
 }
 
 fn full_disks(name: &str, dir: &Path) {
-    let (cycles, seed) = (number("LEVADA_FULL_DISKS", 3), seed());
-    println!("reproduce: LEVADA_SEED={seed} LEVADA_FULL_DISKS={cycles} cargo test {name}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let cycles = number("LEVADA_FULL_DISKS", 4);
     let (began, config) = (Instant::now(), config(dir));
     let out = SinkDisk::mount(dir.join("out"));
     let record = Record::of_large_events(1000);
@@ -135,14 +139,15 @@ fn full_disks(name: &str, dir: &Path) {
         record.agent_is_at(agent.address());
         let (config, record, kills, healed) = (config.clone(), &record, 0, 0);
         let mut disk = FullDisk { dir, config, out, record, agent, kills, healed };
-        for _ in 0..cycles {
-            disk.cycle(&mut random);
+        for number in 0..cycles {
+            disk.cycle(number);
         }
         let (status, log) = disk.agent.stop();
         assert_eq!(status.code(), Some(0), "a clean stop: {log}");
         verify(&dir.join("disk/c"), "after a clean stop");
         (disk.kills, disk.healed)
     });
+    assert!(healed > 0 || cycles == 0, "space came from outside");
     let (acknowledged, delivered) = (record.count(), record.deliver_the_rest(dir, &config));
     report(&format!(
         "{name}: {cycles} cycles in {:.1} s ({kills} kills while full, {healed} times space from \
@@ -165,7 +170,7 @@ fn full_disk_refuses_puts_loses_nothing_and_heals() {
 #[test]
 fn ext4_that_is_full_refuses_puts_loses_nothing_and_heals() {
     let name = "ext4_that_is_full_refuses_puts_loses_nothing_and_heals";
-    in_own_mounts(name, &["mount", "mkfs.ext4"], || {
+    in_own_mounts(name, &["mount", "mkfs.ext4", "/dev/loop-control"], || {
         let dir = tempfile::tempdir().unwrap();
         mount_ext4(&dir.path().join("disk"), &dir.path().join("image"), 64);
         full_disks(name, dir.path());
@@ -252,7 +257,7 @@ impl Machine<'_> {
         }
         agent.kill();
         self.record.agent_is_gone();
-        session.umount_and_join().unwrap();
+        unmount(session);
         self.fs.disk().cut()
     }
 }
@@ -260,7 +265,7 @@ impl Machine<'_> {
 #[test]
 fn power_cut_loses_nothing_that_was_acknowledged() {
     let name = "power_cut_loses_nothing_that_was_acknowledged";
-    in_own_mounts(name, &["mount"], || {
+    in_own_mounts(name, &["mount", "/dev/fuse"], || {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         std::fs::create_dir(dir.join("disk")).unwrap();
@@ -294,7 +299,7 @@ fn power_cuts(name: &str, dir: &Path) {
     assert!(record.count() > 10 * cuts, "the producers got through: {}", record.count());
     let session = machine.boot();
     let delivered = record.deliver_the_rest(dir, &config);
-    session.umount_and_join().unwrap();
+    unmount(session);
     report(&format!(
         "{name}: {cuts} cuts in {:.1} s, {} pages, {} torn pages, {} names lost; {} acknowledged, \
          {delivered} delivered, none missing",
@@ -304,4 +309,111 @@ fn power_cuts(name: &str, dir: &Path) {
         lost.names,
         record.count(),
     ));
+}
+
+/// Calls on segments or on the cursor journal, what they say, which one at most, and whether it
+/// ends the agent. Those that do not are the making of a segment: puts are refused meanwhile.
+const FAILURES: [(bool, &str, &str, u64, bool); 8] = [
+    (true, "fdatasync", "EIO", 60, true),
+    (true, "fdatasync", "ENOSPC", 60, true),
+    (true, "pwritev", "EIO", 60, true),
+    (true, "pwritev", "ENOSPC", 60, true),
+    (false, "fdatasync", "EIO", 3, true),
+    (false, "pwritev", "EIO", 20, true),
+    (true, "pwrite64", "ENOSPC", 3, false),
+    (true, "fsync", "EIO", 3, false),
+];
+
+#[derive(Default, Debug)]
+struct Failures {
+    runs: usize,
+    failed: usize,
+    ended: usize,
+    acknowledged: usize,
+    delivered: usize,
+}
+
+#[test]
+fn eio_ends_acknowledgement_and_the_agent_and_loses_nothing() {
+    let name = "eio_ends_acknowledgement_and_the_agent_and_loses_nothing";
+    if let Some(why) = calls::why_not() {
+        return skip(name, why);
+    }
+    let (rounds, seed, began) = (number("LEVADA_CALL_FAILURES", 1), seed(), Instant::now());
+    println!("reproduce: LEVADA_SEED={seed} LEVADA_CALL_FAILURES={rounds} cargo test {name}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut counts = Failures::default();
+    for _ in 0..rounds {
+        for (segments, call, error, nth_max, ends) in FAILURES {
+            let nth = random.u64(1..=nth_max);
+            let for_ever = random.bool();
+            let failure = Failure { segments, call, error, nth, for_ever };
+            println!("{failure:?}");
+            call_fails(failure, ends, &mut counts);
+        }
+    }
+    let Failures { runs, failed, ended, acknowledged, delivered } = counts;
+    assert!(failed * 2 > runs, "most runs came to the call that fails: {failed} of {runs}");
+    report(&format!(
+        "failing calls: {failed} in {runs} runs in {:.1} s, {ended} agents ended by them, \
+         {acknowledged} acknowledged, {delivered} delivered, none missing",
+        began.elapsed().as_secs_f64()
+    ));
+}
+
+/// One failure under one producer, which waits for each answer; the next start heals it.
+fn call_fails(failure: Failure, ends: bool, counts: &mut Failures) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (config, record) = (config(dir), Record::of_large_events(1000));
+    if ends {
+        // so that the start has something to recover
+        let mut agent = Agent::start(dir, &config, &[]);
+        put_until_end(&mut agent, &record, "first", 3);
+        agent.kill();
+    }
+    let acks_before = record.acks.load(Ordering::Relaxed);
+    let mut agent = calls::start(dir, &config, failure);
+    put_until_end(&mut agent, &record, "second", 200);
+    let acks = record.acks.load(Ordering::Relaxed) - acks_before;
+    // what fails in the delivery, fails a little later
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while ends && agent.is_alive() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let alive = agent.is_alive();
+    let (status, log) = if alive { agent.stop() } else { agent.wait() };
+    let trace = calls::trace(dir);
+    if ends && trace.failed {
+        assert_eq!(status.code(), Some(1), "{failure:?}: it ends: {log}");
+        let told = ["Input/output error", "No space left on device"];
+        assert!(told.iter().any(|text| log.contains(text)), "{failure:?}: it says why: {log}");
+        counts.ended += usize::from(!alive);
+    } else {
+        assert_eq!(status.code(), Some(0), "{failure:?}: it lives: {log}");
+    }
+    if ends && failure.segments {
+        // each put of a lone producer needs a sync of its own
+        assert!(acks <= trace.syncs_before, "{failure:?}: {acks} acknowledged, {trace:?}");
+        assert!(trace.calls_after.is_empty(), "{failure:?}: nothing is tried again: {trace:?}");
+    }
+    verify(&dir.join("disk/c"), &format!("after {failure:?}"));
+    counts.runs += 1;
+    counts.failed += usize::from(trace.failed);
+    counts.acknowledged += record.count();
+    counts.delivered += record.deliver_the_rest(dir, &config);
+}
+
+/// Puts one batch after the other until the agent ends, or so many were answered.
+fn put_until_end(agent: &mut Agent, record: &Record, name: &str, puts: usize) {
+    let Some(mut producer) = agent.address_or_end().and_then(|at| Producer::connect(at).ok())
+    else {
+        return;
+    };
+    for put in 0..puts {
+        let ids = (0..20).map(|n| format!("{name}-{put}-{n}")).collect();
+        if record.put(&mut producer, ids).is_err() {
+            return;
+        }
+    }
 }

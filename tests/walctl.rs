@@ -294,6 +294,24 @@ fn damaged_cursor_record_is_found_and_a_torn_end_is_no_trouble() {
     assert_eq!(json("verify", dir.path()).0, 0);
 }
 
+/// A power cut within the first sync of a segment left a batch of it and tore a copy of its header:
+/// that was reported as damage.
+#[test]
+fn torn_segment_header_is_a_note_as_long_as_nothing_of_the_segment_is_known_to_be_durable() {
+    for (batches, kind) in [(1, "notes"), (2, "problems")] {
+        let (dir, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let log = make(dir.path(), batches);
+        copy_dir(dir.path(), copy.path());
+        drop(log);
+        std::fs::remove_file(copy.path().join("STATE")).unwrap(); // lost with the power
+        flip(&segment(copy.path(), 1), 40);
+        let (code, report) = json("verify", copy.path());
+        assert_eq!(code, i32::from(kind == "problems"), "{report}");
+        let of_header = kinds(&report, kind).iter().filter(|kind| kind.contains("header")).count();
+        assert_eq!(of_header, 1, "{report}");
+    }
+}
+
 #[test]
 fn torn_end_of_a_killed_log_is_a_note_and_lost_durable_bytes_are_trouble() {
     let dir = TempDir::new().unwrap();

@@ -93,8 +93,9 @@ fn meta_problem(
     })
 }
 
-/// Both copies of a segment's header.
-pub(super) fn headers(segment: &Segment, empty: bool, report: &mut Report) {
+/// Both copies of a segment's header, which may be torn unless anything of the segment is known to
+/// have been synced.
+pub(super) fn headers(segment: &Segment, synced: bool, report: &mut Report) {
     for position in [0, usable_end(segment.header.segment_bytes)] {
         let page = page(&*segment.file, position, SEGMENT_HEADER_LEN);
         let detail = match SegmentHeader::decode(&page) {
@@ -103,12 +104,11 @@ pub(super) fn headers(segment: &Segment, empty: bool, report: &mut Report) {
             Err(error) => format!("{error}; the other copy is good"),
         };
         let name = segment.name();
-        if empty {
-            // the first group's sync would have covered both
-            report.note(&name, position, None, "torn-header", detail);
-        } else {
+        if synced {
             let offset = Some(segment.header.base_offset);
             report.problem(&name, position, offset, "segment-header", detail);
+        } else {
+            report.note(&name, position, None, "torn-header", detail);
         }
     }
 }

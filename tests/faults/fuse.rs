@@ -80,6 +80,14 @@ impl LossyFs {
     }
 }
 
+/// Unmounts a disk; whoever used it is dead.
+pub fn unmount(session: BackgroundSession) {
+    let ended = session.umount_and_join();
+    // what the server is told when it reads at the very moment
+    let aborted = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionAborted;
+    assert!(ended.as_ref().err().is_none_or(aborted), "{ended:?}");
+}
+
 fn errno(refusal: Refusal) -> Errno {
     match refusal {
         Refusal::NotThere => Errno::ENOENT,

@@ -18,7 +18,7 @@ pub fn in_own_mounts(name: &str, tools: &[&str], body: impl FnOnce()) {
         return body();
     }
     if let Some(tool) = tools.iter().find(|tool| !is_there(tool)) {
-        return skip(name, &format!("no {tool}: run tests/faults/install"));
+        return skip(name, &format!("no {tool} (tests/faults/install installs the programs)"));
     }
     let mounts = ["-m", "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /tmp"];
     let tried = Command::new("unshare").args(mounts).stderr(Stdio::null()).status();
@@ -33,8 +33,11 @@ pub fn in_own_mounts(name: &str, tools: &[&str], body: impl FnOnce()) {
     assert!(output.status.success(), "{name}, in a process of its own: {}", output.status);
 }
 
-/// Whether a program is installed.
+/// Whether a program is installed, or a device is there.
 pub fn is_there(tool: &str) -> bool {
+    if tool.starts_with('/') {
+        return Path::new(tool).exists();
+    }
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(sbin).any(|dir| dir.join(tool).exists())
