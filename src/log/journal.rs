@@ -91,8 +91,10 @@ fn read_file(
 ) -> Result<Vec<u8>, LogError> {
     let io = || LogError::io(format!("read {name}"));
     let len = file.len().map_err(io())?.min(FILE_LEN) as usize;
-    let bytes = read_exact(file, 0, len).map_err(io())?;
-    for at in (0..len).step_by(RECORD_ALIGN) {
+    let mut bytes = read_exact(file, 0, len).map_err(io())?;
+    // a file that was cut short is made whole with zeros: what it says then, it says now
+    bytes.resize(FILE_LEN as usize, 0);
+    for at in (0..bytes.len()).step_by(RECORD_ALIGN) {
         let header = match BatchHeader::decode(seed, &bytes[at..]) {
             Ok((header, _)) => header,
             Err(FormatError::NotThere) => continue, // no record starts here
@@ -158,8 +160,7 @@ pub fn check(storage: &dyn Storage, log_uuid: &[u8; 16]) -> Result<Vec<BadRecord
             opened => opened.map_err(LogError::io(format!("open {file}")))?,
         };
         let mut bytes = vec![0; FILE_LEN as usize];
-        let read = opened.read_at(0, &mut bytes).map_err(LogError::io(format!("read {file}")))?;
-        bytes.truncate(read);
+        opened.read_at(0, &mut bytes).map_err(LogError::io(format!("read {file}")))?;
         check_file(file, &bytes, seed(log_uuid), &mut bad);
     }
     Ok(bad)

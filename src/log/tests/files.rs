@@ -208,6 +208,23 @@ fn cursor_record_lost_before_a_newer_one_is_cleared_away_at_open() {
     }
 }
 
+/// A file cut short inside a record whose rest is zeros: opening took it for torn, made the file
+/// whole with zeros, and the next opening found a good record that it then could not follow.
+#[test]
+fn cursor_file_cut_short_says_at_once_what_it_says_when_whole() {
+    let sim = rolled();
+    let (log, _) = must_open(&sim, OnCorruption::Halt);
+    log.save_cursors(&[7, 0, 0, 0], Offset(1), Offset(0)).unwrap();
+    log.close().unwrap();
+    sim.damage("cursor/A.cur", |bytes| bytes.truncate(64 + 16 + 1));
+    let uuid = read_meta(&sim).unwrap().unwrap().log_uuid;
+    assert_eq!(check_journal(&sim, &uuid).unwrap(), []);
+    for _ in 0..2 {
+        let (_, opened) = must_open(&sim, OnCorruption::Halt);
+        assert_eq!(opened.cursors.as_deref(), Some(&[7, 0, 0, 0][..]));
+    }
+}
+
 #[test]
 fn journal_of_garbage_or_none_starts_anew_and_loses_no_event() {
     type Harm = fn(&Sim, &str);
