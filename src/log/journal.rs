@@ -243,6 +243,8 @@ pub struct Journal {
     active: usize,
     position: u64,
     dirty: bool,
+    /// Whether there are records that do not read back.
+    unclear: bool,
     failed: Option<String>,
     closed: bool,
     /// What no later record takes back.
@@ -276,31 +278,43 @@ impl Journal {
         // also if they were there: their maker may have been killed before it synced the names
         storage.sync_dir(CURSOR_DIR).map_err(io())?;
         let mark = found.newest.as_ref().map(|r| r.mark).unwrap_or_default();
-        let mut journal = Journal {
+        let journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
             seed: seed(log_uuid),
             generation: found.newest.as_ref().map_or(0, |r| r.generation),
             active: 1 - newest_in,
             position: 0,
             dirty: false,
+            unclear: !bad.is_empty(),
             failed: None,
             closed: false,
             seen_tail: mark.seen_tail,
             released: mark.released,
         };
-        if let Some(newest) = found.newest.as_ref().filter(|_| !bad.is_empty()) {
-            journal.clear(newest)?;
-        }
         Ok((journal, found))
     }
 
-    /// Writes the newest record once more, into the file that does not hold it, and then nothing but
-    /// zeros into the file that does.
-    fn clear(&mut self, newest: &JournalRecord) -> Result<(), LogError> {
-        self.wipe(self.active)?;
-        self.record(newest.mark, &newest.payload, newest.time_ms)?;
-        self.sync()?;
-        self.wipe(1 - self.active)
+    /// What opening decided becomes what the journal says: `released` is gone, known or not. If
+    /// there are records that do not read back, the newest one that does is written once more, into
+    /// the file that does not hold it, and then nothing but zeros into the file that does. Not
+    /// before the log is found to be in order: until then everything stays as evidence.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn settle(&mut self, found: &JournalFound, released: u64) -> Result<(), LogError> {
+        let Some(newest) = &found.newest else { return Ok(()) };
+        let mark = Mark { released: newest.mark.released.max(released), ..newest.mark };
+        if self.unclear {
+            self.wipe(self.active)?;
+            self.record(mark, &newest.payload, newest.time_ms)?;
+            self.sync()?;
+            self.wipe(1 - self.active)?;
+            self.unclear = false;
+        } else if mark.released > newest.mark.released {
+            self.record(mark, &newest.payload, newest.time_ms)?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     fn wipe(&mut self, file: usize) -> Result<(), LogError> {

@@ -145,7 +145,7 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
         Some(meta) => meta,
         None => adopt_or_create(&*storage, &options)?,
     };
-    let (journal, found) = Journal::open(&*storage, &meta.log_uuid)?;
+    let (mut journal, found) = Journal::open(&*storage, &meta.log_uuid)?;
     let mark = found.newest.as_ref().map(|record| record.mark).unwrap_or_default();
     let listing = list_segments(&*storage, &meta.log_uuid, true)?;
     let evidence = evidence_of(&*storage, state.as_ref(), &mark);
@@ -157,8 +157,11 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     }
     let mut damage = strays(&segments, &spares, &mark)?;
     damage.extend(missing.into_iter().map(|(_, damage)| damage));
-    if damage.is_empty() && found.bad_records == 0 && found.newest.is_some() {
-        damage.extend(lost_start(&segments, &mark));
+    let lost = lost_start(&segments, &mark).filter(|_| found.newest.is_some());
+    // one of the bad records may have released it: then it was reclaimed, and stays so
+    let (lost, gone) = if found.bad_records == 0 { (lost, None) } else { (None, lost) };
+    if damage.is_empty() {
+        damage.extend(lost);
     }
     let recovered = recover(&segments, damage, evidence, &options)?;
     let epoch = next_epoch(&meta, &segments, state.as_ref());
@@ -168,6 +171,7 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     if let Some(last) = segments.last() {
         settle(&*storage, last, recovered.unsealed.as_ref())?;
     }
+    journal.settle(&found, gone.map_or(0, |damage| damage.hole.to))?;
     let resume = resume_at(&segments, &recovered, &mark);
     let report = report_of(&segments, &recovered, &resume, &found, epoch, created);
     let writer =

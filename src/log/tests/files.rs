@@ -225,6 +225,26 @@ fn cursor_file_cut_short_says_at_once_what_it_says_when_whole() {
     }
 }
 
+/// A bad cursor record may have released the first segment, which is not there: the log opens. The
+/// next opening found no bad record any more, and took the segment for lost.
+#[test]
+fn what_a_bad_cursor_record_excused_is_excused_for_good() {
+    let sim = rolled();
+    let (log, _) = must_open(&sim, OnCorruption::Halt);
+    for cursors in ["one", "two"] {
+        log.save_cursors(cursors.as_bytes(), Offset(1), Offset(0)).unwrap();
+    }
+    log.close().unwrap();
+    flip(&sim, "cursor/A.cur", 64);
+    sim.lose("log/0000000000000001.seg");
+    let first = must_open(&sim, OnCorruption::Halt).1.report.first;
+    assert!(first > Offset(0));
+    for _ in 0..2 {
+        let (_, opened) = must_open(&sim, OnCorruption::Halt);
+        assert_eq!((opened.report.first, opened.cursors.as_deref()), (first, Some(&b"two"[..])));
+    }
+}
+
 #[test]
 fn journal_of_garbage_or_none_starts_anew_and_loses_no_event() {
     type Harm = fn(&Sim, &str);
