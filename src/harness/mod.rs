@@ -6,6 +6,7 @@
 pub mod crash;
 pub mod fault;
 pub mod machine;
+pub mod rot;
 mod seen;
 mod world;
 
