@@ -12,6 +12,8 @@
 mod check;
 mod harm;
 mod image;
+mod reading;
+mod tail;
 
 use check::{Case, Fate};
 use harm::{Extent, Harm};
@@ -68,7 +70,9 @@ impl fmt::Display for Counts {
 /// and bit.
 pub fn rot_seed(seed: u64) -> Counts {
     let turn = seed as usize;
-    run(seed, &Extent { bits: TURNS as usize, blocks: 4, payload_bits: 1000, turn }, 100)
+    let bits = TURNS as usize;
+    let extent = Extent { bits, blocks: 4, read_bits: 1, tails: 1, payload_bits: 1000, turn };
+    run(seed, &extent, 100)
 }
 
 /// `sampled`: of so many cases one is looked at with `verify`.
@@ -84,6 +88,10 @@ fn run(seed: u64, extent: &Extent, sampled: usize) -> Counts {
         let again = rng.usize(..64) == 0;
         counts.note(&image, harm, again, look);
     }
+    let read = reading::header_bits(&image, extent);
+    counts.cases += read;
+    counts.detected += read;
+    counts.tails = tail::every_cut(seed, extent);
     counts
 }
 
@@ -110,9 +118,12 @@ mod tests {
         let mut counts = Counts::default();
         for seed in 0..3 {
             let turn = seed as usize;
-            let extent = Extent { bits: 400, blocks: 20, payload_bits: 20, turn };
+            let (bits, blocks, payload_bits) = (1000, 40, 15);
+            let extent = Extent { bits, blocks, read_bits: 100, tails: 20, payload_bits, turn };
             counts += run(seed, &extent, 50);
         }
         println!("{counts}");
+        assert!(counts.detected > 100 && counts.repaired > 100, "{counts}");
+        assert!(counts.verified > 3 && counts.tails > 8, "{counts}");
     }
 }

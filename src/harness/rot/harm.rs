@@ -73,6 +73,9 @@ pub(super) struct Extent {
     /// Of so many bits, and of so many blocks, one is taken; `turn` says which.
     pub(super) bits: usize,
     pub(super) blocks: usize,
+    /// The same of bits that are flipped in an open log, and of torn tails.
+    pub(super) read_bits: usize,
+    pub(super) tails: usize,
     /// Bits of payloads that are drawn.
     pub(super) payload_bits: usize,
     pub(super) turn: usize,

@@ -126,7 +126,7 @@ impl Image {
 }
 
 /// The first lives of a log: rolled, reclaimed in part, rolled again into recycled files, and closed.
-fn live(seed: u64) -> (World, Vec<Files>) {
+pub(super) fn live(seed: u64) -> (World, Vec<Files>) {
     let mut world = World::new(seed);
     world.durability = Durability::Always;
     let log = world.open().expect("nothing is in the way");
