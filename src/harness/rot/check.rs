@@ -75,6 +75,8 @@ impl Case<'_> {
         let refused = match halted {
             Err(error) => {
                 self.check_refusal(&error, &promise, &hit);
+                let same = !again || sim.fingerprint() == self.disk().fingerprint();
+                assert!(same || self.in_journal(), "{self}: halt refuses, and changes something");
                 true
             }
             Ok((log, opened)) => {
@@ -238,16 +240,19 @@ impl Case<'_> {
         }
     }
 
+    fn in_journal(&self) -> bool {
+        JOURNAL.contains(&&*self.harm.file)
+    }
+
     fn is_flip(&self) -> bool {
         matches!(self.harm.how, How::Flip { .. })
     }
 
     /// The refusal names the place.
     fn check_refusal(&self, error: &LogError, promise: &Promise, hit: &Hit<'_>) {
-        let cursors = JOURNAL.contains(&&*self.harm.file);
         match error {
             // an older record says that reclaimed offsets are still needed
-            LogError::Damaged { .. } if cursors => {}
+            LogError::Damaged { .. } if self.in_journal() => {}
             LogError::Damaged { file, position, .. } => {
                 assert_eq!(*file, self.harm.file, "{self}: {error}");
                 let known = !hit.whole_file && !promise.proved.is_empty();

@@ -59,8 +59,8 @@ impl Group {
         let bytes_max = (PAGES_MAX * BLOCK - 1024) / puts;
         let mut lens = Vec::new();
         for _ in 0..puts {
-            let first = world.rng.usize(8..bytes_max / 2);
-            lens.push(vec![first, world.rng.usize(8..bytes_max / 2)]);
+            let first = world.rng.usize(bytes_max / 5..bytes_max / 2);
+            lens.push(vec![first, world.rng.usize(bytes_max / 5..bytes_max / 2)]);
         }
         world.put(&log, &lens);
         std::mem::forget(log);
