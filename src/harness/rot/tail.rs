@@ -1,7 +1,7 @@
 //! Torn tails: a group that was being written when the process or the machine died.
 
 use super::harm::Extent;
-use super::image::{BLOCK, live};
+use super::image::{BLOCK, Files, live};
 use crate::harness::World;
 use crate::log::Log;
 use crate::sim::{Cut, Sim};
@@ -49,31 +49,25 @@ struct Group {
 }
 
 impl Group {
+    /// Stops the machine as late as it can be before the group is acknowledged: in its sync.
     fn new(seed: u64) -> Group {
-        let (mut world, _) = live(seed);
-        let log = world.open().expect("nothing is in the way");
-        world.put(&log, &[vec![600, 900]]);
-        let before = world.sim.image();
-        world.sim.crash_after(1); // in the sync, behind the write
-        let puts = world.rng.usize(1..4);
-        let bytes_max = (PAGES_MAX * BLOCK - 1024) / puts;
-        let mut lens = Vec::new();
-        for _ in 0..puts {
-            let first = world.rng.usize(bytes_max / 5..bytes_max / 2);
-            lens.push(vec![first, world.rng.usize(bytes_max / 5..bytes_max / 2)]);
-        }
-        world.put(&log, &lens);
-        std::mem::forget(log);
-        assert!(world.sim.crashed(), "the machine stopped in the sync");
+        let mut stops = (0..).map_while(|calls| stopped(seed, calls));
+        let mut last = stops.next().expect("there is a call before the answer");
+        stops.for_each(|stop| last = stop);
+        let (world, before) = last;
         let after = world.sim.image();
-        let changed = after.iter().find(|(name, bytes)| before[*name] != **bytes);
-        let (file, new) = changed.expect("the group was written");
+        let changed = |(name, bytes): &(&String, &Vec<u8>)| {
+            name.starts_with("log/") && before.get(*name).is_some_and(|old| old != *bytes)
+        };
+        let (file, new) = after.iter().find(changed).expect("the group was written");
         let old = &before[file];
         let differs =
             |block: &usize| old[block * BLOCK..][..BLOCK] != new[block * BLOCK..][..BLOCK];
         let blocks: Vec<_> = (0..new.len() / BLOCK).filter(differs).collect();
         let (first, last) = (blocks[0] * BLOCK, blocks[blocks.len() - 1] * BLOCK + BLOCK);
         assert!(last - first <= PAGES_MAX * BLOCK, "the group is small");
+        let put: usize = world.limbo.iter().flatten().map(|record| record.len()).sum();
+        assert!(last - first >= put, "the group was written as a whole");
         let (old, new) = (old[first..last].to_vec(), new[first..last].to_vec());
         Group { file: file.clone(), world, at: first, old, new }
     }
@@ -98,6 +92,23 @@ impl Group {
         std::mem::forget(log);
         drop(told);
     }
+}
+
+/// The machine stops in the call that comes after `calls` of a group: that, and the files before the
+/// group; `None` if the group was acknowledged before.
+fn stopped(seed: u64, calls: usize) -> Option<(World, Files)> {
+    let (mut world, _) = live(seed);
+    let log = world.open().expect("nothing is in the way");
+    world.put(&log, &[vec![600, 900]]);
+    let before = world.sim.image();
+    world.sim.crash_after(calls);
+    let records = world.rng.usize(1..5);
+    let bytes_max = (PAGES_MAX * BLOCK - 1024) / records;
+    let lens = (0..records).map(|_| world.rng.usize(bytes_max / 3..bytes_max));
+    let lens = lens.collect();
+    world.put(&log, &[lens]);
+    std::mem::forget(log);
+    (!world.limbo.is_empty()).then_some((world, before))
 }
 
 /// Says what was being done if a check panics.
