@@ -121,11 +121,11 @@ mod tests {
         for seed in 0..3 {
             let turn = seed as usize;
             let (bits, blocks, payload_bits) = (1000, 40, 15);
-            let extent = Extent { bits, blocks, read_bits: 100, tails: 20, payload_bits, turn };
+            let extent = Extent { bits, blocks, read_bits: 100, tails: 1, payload_bits, turn };
             counts += run(seed, &extent, 50);
         }
         println!("{counts}");
         assert!(counts.detected > 100 && counts.repaired > 100, "{counts}");
-        assert!(counts.verified > 3 && counts.tails > 8, "{counts}");
+        assert!(counts.verified > 3 && counts.tails > 200, "{counts}");
     }
 }
