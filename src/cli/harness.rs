@@ -20,7 +20,7 @@ const FAILURE: u8 = 2;
 #[derive(Parser, Debug)]
 #[command(name = "crash-harness", version, max_term_width = 100)]
 struct Cli {
-    /// What to do, with shares of the time: states, crashes, machine, faults, kill
+    /// What to do, with shares of the time: states, crashes, machine, faults, rot, kill
     #[arg(long, value_name = "PART[=SHARE],…", value_delimiter = ',', value_parser = share)]
     mix: Vec<(Part, u32)>,
     /// How long, in all; "90s", "10m", "2h"
@@ -139,6 +139,9 @@ fn follow(plan: &[(Part, Course)]) -> ExitCode {
         let (seeds, cases) = (count.seeds(), count.cases());
         let said = if result.is_ok() { "" } else { ": BROKEN" };
         println!("{:<10} {seeds:>10} {cases:>14} {took:>9}  {}{said}", part.name(), part.cases());
+        if let Some(details) = count.details() {
+            println!("{:<10} {details}", "");
+        }
         if let Err(found) = result {
             broken = Some(found);
             break;

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod fault;
 pub mod kill;
 pub mod machine;
+pub mod rot;
 pub mod run;
 mod seen;
 mod world;

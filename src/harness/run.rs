@@ -1,5 +1,6 @@
 //! Parts of the harness by the seed: on several threads, up to a goal.
 
+use super::rot::{Counts, rot_seed};
 use super::{Seen, crash, fault, kill, machine};
 use std::any::Any;
 use std::cell::RefCell;
@@ -20,14 +21,16 @@ pub enum Part {
     Machine,
     /// The n-th storage call fails, for each n of a trace.
     Faults,
+    /// Bits flip, blocks are lost, stale, swapped or misdirected in clean images of a log.
+    Rot,
     /// `kill -9` of a process that puts into a log on a real disk.
     Kill,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 5] =
-        [Part::States, Part::Crashes, Part::Machine, Part::Faults, Part::Kill];
+    pub const ALL: [Part; 6] =
+        [Part::States, Part::Crashes, Part::Machine, Part::Faults, Part::Rot, Part::Kill];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Part {
             Part::Crashes => "crashes",
             Part::Machine => "machine",
             Part::Faults => "faults",
+            Part::Rot => "rot",
             Part::Kill => "kill",
         }
     }
@@ -47,6 +51,7 @@ impl Part {
             Part::Crashes => "crashes",
             Part::Machine => "traces",
             Part::Faults => "failed calls",
+            Part::Rot => "harms and torn tails",
             Part::Kill => "acknowledged puts",
         }
     }
@@ -88,6 +93,7 @@ pub struct Count {
     cases: AtomicU64,
     seen: Seen,
     story: Mutex<kill::Story>,
+    rot: Mutex<Counts>,
 }
 
 impl Count {
@@ -99,6 +105,12 @@ impl Count {
     /// Cases that are done; see [`Part::cases`].
     pub fn cases(&self) -> u64 {
         self.cases.load(Ordering::Relaxed) + self.seen.len()
+    }
+
+    /// What else there is to say.
+    pub fn details(&self) -> Option<String> {
+        let rot = *self.rot.lock().expect("no holder panics");
+        (rot != Counts::default()).then(|| rot.to_string())
     }
 }
 
@@ -120,6 +132,11 @@ fn one(part: Part, seed: u64, course: &Course, count: &Count) {
         Part::Faults => {
             let failures = fault::every_call(fault::case(seed));
             (failures.values().sum::<usize>() + fault::fail_twice(seed)) as u64
+        }
+        Part::Rot => {
+            let counts = rot_seed(seed);
+            *count.rot.lock().expect("no holder panics") += counts;
+            counts.cases + counts.tails
         }
         Part::Kill => {
             let dir = course.dir.as_deref().expect("asked for before");

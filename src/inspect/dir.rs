@@ -2,6 +2,7 @@
 
 use crate::log::{FileStorage, LogError, Storage};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Directories that are looked into for a log that was meant.
 const LOOKED_AT_MAX: usize = 2000;
@@ -34,7 +35,7 @@ pub enum InspectError {
 /// A directory that holds a log.
 pub struct LogDir {
     path: PathBuf,
-    storage: FileStorage,
+    storage: Arc<dyn Storage>,
 }
 
 impl LogDir {
@@ -46,7 +47,12 @@ impl LogDir {
         if !is_log(path) {
             return Err(InspectError::NotALog(why_not(path)));
         }
-        Ok(LogDir { path: path.to_owned(), storage: FileStorage::new(path) })
+        Ok(LogDir { path: path.to_owned(), storage: Arc::new(FileStorage::new(path)) })
+    }
+
+    /// The log in `storage`, which need not be a directory: a simulated disk.
+    pub fn on(storage: Arc<dyn Storage>) -> LogDir {
+        LogDir { path: PathBuf::from(storage.describe()), storage }
     }
 
     /// The directory.
@@ -55,7 +61,7 @@ impl LogDir {
     }
 
     pub(super) fn storage(&self) -> &dyn Storage {
-        &self.storage
+        &*self.storage
     }
 
     /// Whether recovery passed over this place and kept its bytes and a note in `quarantine`.
@@ -66,7 +72,8 @@ impl LogDir {
 
     /// Whether the file `name` is still there; not so once it was reclaimed.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.path.join(name).exists()
+        let opened = self.storage.open(name, false);
+        !opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 }
 

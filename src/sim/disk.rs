@@ -94,6 +94,15 @@ impl FileData {
         }
     }
 
+    /// Changes bytes in the cache and on the disk.
+    pub(super) fn overwrite(&mut self, position: usize, bytes: &[u8]) {
+        self.write(position, bytes);
+        for number in position / PAGE..(position + bytes.len()).div_ceil(PAGE) {
+            self.durable[number] = self.seen[number].clone();
+            self.dirty.remove(&number);
+        }
+    }
+
     pub(super) fn sync(&mut self) {
         for number in std::mem::take(&mut self.dirty).into_keys() {
             self.durable[number] = self.seen[number].clone();
