@@ -17,6 +17,9 @@ const CRASHES: usize = 3;
 /// breaks a promise.
 pub fn run(seed: u64) {
     let mut world = World::new(seed);
+    if world.rng.u8(..4) == 0 {
+        world.cursor_len = world.rng.usize(8..300_000); // some of these fill a file of the journal
+    }
     for _ in 0..CRASHES {
         // the next crash may come while the log is opened, or later
         let calls_max = if world.rng.bool() { 40 } else { 250 };

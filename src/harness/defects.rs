@@ -24,7 +24,7 @@ const PARTS: [Part; 6] = [
     Part { name: "states", seeds: 3, limit: LIMIT, run: every_state },
     Part { name: "fault", seeds: fault::CASES.len() as u64, limit: LIMIT, run: every_call },
     Part { name: "fault twice", seeds: 6, limit: LIMIT, run: fail_twice },
-    Part { name: "crash", seeds: 1500, limit: Duration::from_secs(10), run: crash::run },
+    Part { name: "crash", seeds: 600, limit: Duration::from_secs(10), run: crash::run },
 ];
 /// Of what looks at thousands of states in a run.
 const LIMIT: Duration = Duration::from_secs(120);
