@@ -2,7 +2,10 @@
 
 use super::{batch, quiet, record};
 use crate::event::Records;
-use crate::log::{Durability, Log, LogError, LogOptions, MissingReason, Opened, PutResult, Ticket};
+use crate::log::{
+    Durability, Log, LogError, LogOptions, MissingReason, Opened, PutResult, Step, Ticket, Walk,
+    list_segments,
+};
 use crate::offset::Offset;
 use crate::sim::{End, Sim};
 use byteorder::{ByteOrder, LE};
@@ -307,11 +310,30 @@ impl World {
         drop(log);
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail, tails.tail, "opening again changes nothing");
+        let durable_lsn = log.tails().durable_lsn;
         self.put_group(&log);
         assert!(self.limbo.is_empty(), "puts succeed again");
+        self.check_evidence(&log, durable_lsn);
         log.close().unwrap();
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail.0.max(self.end()), log.tails().tail.0);
+    }
+
+    /// The newest headers say that everything below `durable_lsn` was durable: without that, damage
+    /// there would look like a torn tail.
+    fn check_evidence(&self, log: &Log, durable_lsn: u64) {
+        let listing = list_segments(&self.sim, log.uuid().as_bytes(), false);
+        let segments = listing.expect("the disk is well").segments;
+        let last = segments.last().expect("something was put");
+        let view = last.view().expect("the disk is well");
+        view.prefetch(0, view.len() as usize).expect("the disk is well");
+        let batches = last.batches(&*view, log.tails().written_lsn);
+        let mut walk = Walk::new(batches, last.start(), log.tails().tail.0);
+        let mut told = 0;
+        while let Step::Batch(batch) = walk.step() {
+            told = told.max(batch.header.durable_lsn);
+        }
+        assert!(told >= durable_lsn, "headers say {told}, durable is {durable_lsn}");
     }
 }
 
