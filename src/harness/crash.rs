@@ -6,6 +6,7 @@
 
 use super::seen::Seen;
 use super::world::World;
+use crate::log::Log;
 use crate::sim::{Cut, Sim};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ pub const CRASHES: usize = 3;
 /// breaks a promise.
 pub fn run(seed: u64) {
     let mut world = World::new(seed);
+    if world.rng.u8(..4) == 0 {
+        world.cursor_len = world.rng.usize(8..1_000_000); // a few fill a file of the journal, or one does
+    }
     for _ in 0..CRASHES {
         // the next crash may come while the log is opened, or later
         let calls_max = if world.rng.bool() { 40 } else { 250 };
@@ -108,7 +112,11 @@ pub fn every_state(seed: u64, seen: &Seen) -> u64 {
                 let mut world = World::clone(&world);
                 world.sim = state;
                 world.unsynced_lost |= unsynced_lost;
-                drop(world.open().expect("nothing is in the way"));
+                let log = world.open().expect("nothing is in the way");
+                if !unsynced_lost {
+                    cut_after_kill(&mut world, &log);
+                }
+                drop(log);
                 if print.is_multiple_of(4) {
                     world.settle();
                 }
@@ -116,6 +124,15 @@ pub fn every_state(seed: u64, seen: &Seen) -> u64 {
         }
     }
     checked.len() as u64
+}
+
+/// The owner after a killed one builds on what it found in the cache; then the power fails, and
+/// nothing is left but what was synced.
+fn cut_after_kill(world: &mut World, log: &Log) {
+    world.put_group(log);
+    world.sim = world.sim.power_cut(Cut::All { pages: false, names: false });
+    world.unsynced_lost = true;
+    drop(world.open().expect("nothing is in the way"));
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! `cargo test` runs a little of each, `crash-harness` as much as you like.
 
 pub mod crash;
+#[cfg(feature = "defects")]
+pub mod defects;
 pub mod fault;
 pub mod kill;
 pub mod machine;

@@ -2,7 +2,10 @@
 
 use super::{batch, quiet, record};
 use crate::event::Records;
-use crate::log::{Durability, Log, LogError, LogOptions, MissingReason, Opened, PutResult, Ticket};
+use crate::log::{
+    Durability, Log, LogError, LogOptions, MissingReason, Opened, PutResult, Step, Ticket, Walk,
+    list_segments,
+};
 use crate::offset::Offset;
 use crate::sim::{End, Sim};
 use byteorder::{ByteOrder, LE};
@@ -41,6 +44,10 @@ pub struct World {
     /// Of those that were found or saved, and of those that were synced.
     pub(crate) kept: u64,
     pub(crate) synced: u64,
+    /// Bytes of cursors.
+    pub(crate) cursor_len: usize,
+    /// Of the last owner.
+    pub(crate) epoch: u64,
 }
 
 impl World {
@@ -63,6 +70,8 @@ impl World {
             saved: 0,
             kept: 0,
             synced: 0,
+            cursor_len: 8,
+            epoch: 0,
         }
     }
 
@@ -100,6 +109,14 @@ impl World {
     pub(crate) fn check(&mut self, log: &Log, opened: &Opened) {
         let report = &opened.report;
         assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
+        assert!(report.epoch > self.epoch, "each owner has an epoch of its own");
+        self.epoch = report.epoch;
+        if let Some(cut) = &report.cut {
+            let stem = cut.file.trim_start_matches("log/").trim_end_matches(".seg");
+            let saved = format!("quarantine/{stem}-{}.bin", cut.position);
+            let names = self.sim.names("quarantine");
+            assert!(names.contains(&saved) || self.excused(), "what is cut is saved: {cut:?}");
+        }
         let tail = log.tails().tail;
         assert!(tail.0 >= self.seen, "offsets that were seen are not used again");
         let read = match log.reader().read(Offset(self.reclaimed)..tail, u64::MAX) {
@@ -180,6 +197,7 @@ impl World {
     /// Puts that share a group, of records of these lengths.
     pub(crate) fn put(&mut self, log: &Log, puts: &[Vec<usize>]) {
         let poisoned = log.poisoned().is_some();
+        let waiting = log.usage().events;
         let mut batches = Vec::new();
         for lens in puts {
             let numbers = self.number..;
@@ -192,15 +210,16 @@ impl World {
         let Some(last) = batches.pop() else { return };
         let queued = batches.into_iter().map(|batch| {
             assert!(log.try_reserve(&batch).expect("it is small"), "there is room");
-            log.submit(batch)
+            log.queue(batch)
         });
         let queued: Vec<_> = queued.collect();
         let answered = log.put_within(last, Some(Duration::ZERO)); // leads the group
         let answers = queued.into_iter().map(answer_of).chain([answered]);
-        let mut at = 0;
+        let (mut at, mut added) = (0, 0);
         for answer in answers {
             match answer {
                 Ok(offsets) => {
+                    added += offsets.end.0 - offsets.start.0;
                     assert!(!poisoned, "a poisoned log acknowledges nothing");
                     let records = self.limbo.remove(at);
                     assert!(offsets.start.0 >= self.end(), "offsets rise");
@@ -217,6 +236,17 @@ impl World {
                 }
             }
         }
+        let usage = log.usage();
+        assert_eq!(usage.events, waiting + added, "what was refused takes no room");
+        let active = usage.bytes % self.options().segment_bytes;
+        let written = log.tails().written_lsn % self.options().segment_bytes;
+        let even = active == written || active == 0;
+        assert!(even || !self.limbo.is_empty() || added == 0, "room for {active} of {written}");
+    }
+
+    /// The cursors of this number, as they are saved.
+    fn cursors(&self) -> Vec<u8> {
+        record(self.saved, self.cursor_len)
     }
 
     pub(crate) fn save(&mut self, log: &Log) {
@@ -228,7 +258,7 @@ impl World {
     pub(crate) fn save_at(&mut self, log: &Log, released: Offset) {
         let tail = log.reader().visible_tail();
         self.saved += 1; // it may be on disk even if the call fails
-        match log.save_cursors(&self.saved.to_le_bytes(), tail, released) {
+        match log.save_cursors(&self.cursors(), tail, released) {
             Ok(()) => self.kept = self.saved,
             Err(error) => assert!(self.excused(), "saving cursors fails: {error}"),
         }
@@ -251,7 +281,7 @@ impl World {
     pub(crate) fn reclaim_at(&mut self, log: &Log, released: Offset) {
         let tail = log.reader().visible_tail();
         self.saved += 1;
-        let saved = log.save_cursors(&self.saved.to_le_bytes(), tail, released);
+        let saved = log.save_cursors(&self.cursors(), tail, released);
         if saved.and_then(|()| log.sync_cursors()).is_ok() {
             (self.kept, self.synced) = (self.saved, self.saved);
             self.seen = self.seen.max(tail.0);
@@ -280,11 +310,30 @@ impl World {
         drop(log);
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail, tails.tail, "opening again changes nothing");
+        let durable_lsn = log.tails().durable_lsn;
         self.put_group(&log);
         assert!(self.limbo.is_empty(), "puts succeed again");
+        self.check_evidence(&log, durable_lsn);
         log.close().expect("the disk is well");
         let log = self.open().expect("nothing is in the way");
         assert_eq!(log.tails().tail.0.max(self.end()), log.tails().tail.0);
+    }
+
+    /// The newest headers say that everything below `durable_lsn` was durable: without that, damage
+    /// there would look like a torn tail.
+    fn check_evidence(&self, log: &Log, durable_lsn: u64) {
+        let listing = list_segments(&self.sim, log.uuid().as_bytes(), false);
+        let segments = listing.expect("the disk is well").segments;
+        let last = segments.last().expect("something was put");
+        let view = last.view().expect("the disk is well");
+        view.prefetch(0, view.len() as usize).expect("the disk is well");
+        let batches = last.batches(&*view, log.tails().written_lsn);
+        let mut walk = Walk::new(batches, last.start(), log.tails().tail.0);
+        let mut told = 0;
+        while let Step::Batch(batch) = walk.step() {
+            told = told.max(batch.header.durable_lsn);
+        }
+        assert!(told >= durable_lsn, "headers say {told}, durable is {durable_lsn}");
     }
 }
 

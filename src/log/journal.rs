@@ -10,6 +10,7 @@
 //! count for nothing, but look like damage: opening clears them away, so that what does not read
 //! back afterwards is damage.
 
+use super::defect::{Defect, planted, unless};
 use super::error::{FormatError, LogError};
 use super::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, NUMBER_END, below, payload_crc};
 use super::storage::{Storage, StorageFile, read_exact};
@@ -116,7 +117,9 @@ fn read_file(
             found.bad_records += 1;
             continue;
         }
-        if found.newest.as_ref().is_none_or(|newest| newest.generation < header.lsn) {
+        if found.newest.as_ref().is_none_or(|newest| {
+            (newest.generation < header.lsn) != planted(Defect::OldestCursorWins)
+        }) {
             found.newest = Some(JournalRecord {
                 generation: header.lsn,
                 mark: Mark {
@@ -217,8 +220,8 @@ fn open_file(
     };
     // what a killed process left in the page cache becomes durable before it counts, and what only
     // the cache has, after a failed sync, does not count
-    file.sync().map_err(io())?;
-    file.drop_cache(0).map_err(io())?;
+    unless(Defect::SkipCursorResync, || file.sync()).map_err(io())?;
+    unless(Defect::KeepCursorCache, || file.drop_cache(0)).map_err(io())?;
     check_file(name, &read_file(&*file, name, seed, found)?, seed, bad);
     let len = file.len().map_err(io())?;
     if len == FILE_LEN {
@@ -276,13 +279,13 @@ impl Journal {
             }
         }
         // also if they were there: their maker may have been killed before it synced the names
-        storage.sync_dir(CURSOR_DIR).map_err(io())?;
+        unless(Defect::SkipCursorDirSync, || storage.sync_dir(CURSOR_DIR)).map_err(io())?;
         let mark = found.newest.as_ref().map(|r| r.mark).unwrap_or_default();
         let journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
             seed: seed(log_uuid),
             generation: found.newest.as_ref().map_or(0, |r| r.generation),
-            active: 1 - newest_in,
+            active: if planted(Defect::CursorOverNewest) { newest_in } else { 1 - newest_in },
             position: 0,
             dirty: false,
             unclear: !bad.is_empty(),
@@ -362,10 +365,14 @@ impl Journal {
         if self.position + buffer.len() as u64 > FILE_LEN {
             self.switch()?;
         }
-        let written = self.files[self.active].write_at(self.position, &[IoSlice::new(&buffer)]);
+        let written = unless(Defect::CursorNotWritten, || {
+            self.files[self.active].write_at(self.position, &[IoSlice::new(&buffer)])
+        });
         self.check("write the cursor journal", written)?;
         self.generation += 1;
-        self.position += buffer.len() as u64;
+        if !planted(Defect::CursorSameBlock) {
+            self.position += buffer.len() as u64;
+        }
         self.dirty = true;
         Ok(())
     }
@@ -373,8 +380,10 @@ impl Journal {
     /// Goes on in the other file. The newest record stays where it is until a newer one is whole.
     fn switch(&mut self) -> Result<(), LogError> {
         // before the other file's records are overwritten, this one's must be durable
-        self.sync()?;
-        self.active = 1 - self.active;
+        unless(Defect::SkipSwitchSync, || self.sync())?;
+        if !planted(Defect::CursorSameFile) {
+            self.active = 1 - self.active;
+        }
         self.position = 0;
         Ok(())
     }
@@ -386,7 +395,7 @@ impl Journal {
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.usable()?;
         if self.dirty {
-            let synced = self.files[self.active].sync();
+            let synced = unless(Defect::CursorNotSynced, || self.files[self.active].sync());
             self.check("sync the cursor journal", synced)?;
             self.dirty = false;
         }
@@ -417,7 +426,9 @@ impl Journal {
     }
 
     fn check(&mut self, what: &str, result: std::io::Result<()>) -> Result<(), LogError> {
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !planted(Defect::CursorFailureForgotten)
+        {
             self.failed = Some(format!("{what}: {error}"));
         }
         result.map_err(LogError::io(what))

@@ -4,6 +4,7 @@
 //! costs no directory operation. It is zero-filled or recycled, so that no sync of a put changes
 //! the file system's metadata.
 
+use super::defect::{Defect, unless};
 use super::error::LogError;
 use super::options::LogOptions;
 use super::segment::{SEGMENT_DIR, Segment, segment_name};
@@ -171,8 +172,8 @@ impl Maker {
         let at = state.retired.len().min(1);
         state.retired.splice(at..at, retired);
         drop(state);
-        let synced = self.storage.sync_dir(SEGMENT_DIR);
-        result.and(synced.map_err(LogError::io("sync the segment directory")))
+        let synced = self.sync_names(Defect::SkipDirSyncRecycled);
+        result.and(synced)
     }
 
     /// Recycles a segment if nobody reads it and there are not yet twice the spares that are made
@@ -195,7 +196,7 @@ impl Maker {
         if !renamed.map_err(LogError::io(format!("rename {name} to {spare}")))? {
             return Ok(()); // whatever it is called now, the spare is made over it
         }
-        self.storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+        self.sync_names(Defect::SkipDirSyncRecycled)?;
         let file =
             self.storage.open(&spare, true).map_err(LogError::io(format!("open {spare}")))?;
         self.add(Spare { id, file });
@@ -229,8 +230,14 @@ impl Maker {
         }
         let made = self.storage.create(&name, self.segment_bytes);
         let file = made.map_err(LogError::io(format!("make {name}")))?;
-        self.storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+        self.sync_names(Defect::SkipDirSyncNew)?;
         Ok(file)
+    }
+
+    /// Makes the names of the segments durable, unless that defect is planted.
+    fn sync_names(&self, unless_planted: Defect) -> Result<(), LogError> {
+        let synced = unless(unless_planted, || self.storage.sync_dir(SEGMENT_DIR));
+        synced.map_err(LogError::io("sync the segment directory"))
     }
 
     fn add(&self, spare: Spare) {

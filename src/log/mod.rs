@@ -24,6 +24,7 @@
 //! ```
 
 mod batch;
+pub mod defect;
 mod error;
 mod format;
 mod journal;
@@ -67,6 +68,7 @@ pub use ticket::{PutResult, Ticket};
 pub use writer::{Tails, WriteCounts};
 
 use crate::offset::Offset;
+use defect::{Defect, planted};
 use journal::Journal;
 use std::path::Path;
 use std::time::Duration;
@@ -202,6 +204,13 @@ impl Log {
         ticket
     }
 
+    /// As [`Log::submit`], but nobody is woken: it goes with the next group. For simulations, which
+    /// say what a group is.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn queue(&self, batch: BatchBuilder) -> Ticket {
+        self.writer.submit(batch.seal())
+    }
+
     /// What a full log says.
     pub fn full(&self) -> LogError {
         let Usage { events, bytes } = self.usage();
@@ -282,13 +291,18 @@ impl Log {
     ) -> Result<(), LogError> {
         let mut journal = self.lock_journal();
         // with the journal held: a newer record never says less than an older one
-        let Tails { durable_lsn, durable_tail, .. } = self.tails();
+        let Tails { mut durable_lsn, durable_tail, written_lsn, .. } = self.tails();
+        if planted(Defect::CursorAheadOfLog) {
+            durable_lsn = written_lsn;
+        }
         let (seen_tail, released) = (seen_tail.0, released.0);
         let mark = Mark { durable_lsn, durable_tail: durable_tail.0, seen_tail, released };
         let time_ms = self.writer.now_ns() / 1_000_000;
         journal.record(mark, cursors, time_ms)?;
         drop(journal);
-        self.writer.room.release(released);
+        if !planted(Defect::NothingReleased) {
+            self.writer.room.release(released);
+        }
         Ok(())
     }
 
@@ -314,8 +328,11 @@ impl Log {
             .iter()
             .zip(segments.iter().skip(1))
             .take_while(|(segment, next)| {
-                let released = segment.end().is_some_and(|end| end.offset <= released.0);
-                released && next.header.base_lsn < durable_lsn
+                let first = segment.header.base_offset;
+                let early = planted(Defect::ReclaimTooMuch) && first <= released.0;
+                let released = segment.end().is_some_and(|end| end.offset <= released.0 || early);
+                let early = planted(Defect::ReclaimBeforeDurable);
+                released && (next.header.base_lsn < durable_lsn || early)
             })
             .count();
         if done == 0 {

@@ -1,5 +1,6 @@
 //! Opening a log: lock, identity, segments, the last segment's end, cursors; then a writer.
 
+use super::defect::{Defect, planted, unless};
 use super::error::{FormatError, LogError};
 use super::format::{
     GROUP_ALIGN, META_LEN, Meta, STATE_LEN, SegmentHeader, State, round_up, usable_end,
@@ -271,13 +272,14 @@ pub fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) ->
 /// The epoch of this open: above every one that was ever written.
 fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
     let segments = segments.iter().map(|segment| segment.header.epoch).max();
-    meta.epoch.max(segments.unwrap_or(0)).max(state.map_or(0, |state| state.epoch)) + 1
+    meta.epoch.max(segments.unwrap_or(0)).max(state.map_or(0, |state| state.epoch))
+        + if planted(Defect::EpochNotRaised) { 0 } else { 1 }
 }
 
 fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
     // the file that does not hold the newest one; both are made at once, for the disk may be full
     // when the other one's turn comes
-    let (name, other) = match meta.epoch % 2 {
+    let (name, other) = match meta.epoch % if planted(Defect::MetaSameFile) { 1 } else { 2 } {
         0 => (META_FILES[0], META_FILES[1]),
         _ => (META_FILES[1], META_FILES[0]),
     };
@@ -285,7 +287,7 @@ fn write_meta(storage: &dyn Storage, meta: &Meta) -> Result<(), LogError> {
     let file = open_or_create(storage, name, META_LEN).map_err(io())?;
     open_or_create(storage, other, META_LEN).map_err(LogError::io(format!("make {other}")))?;
     file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io())?;
-    file.sync().map_err(io())?;
+    unless(Defect::MetaNotSynced, || file.sync()).map_err(io())?;
     storage.sync_dir(".").map_err(io())
 }
 
@@ -317,7 +319,7 @@ fn recover(
             // it was synced just now; what only the cache has is dropped, and what the disk has is read
             let known = evidence.lsn.saturating_sub(last.header.base_lsn);
             let doubtful = known.min(last.header.segment_bytes) & !4095;
-            last.file.drop_cache(doubtful).map_err(io())?;
+            unless(Defect::KeepCache, || last.file.drop_cache(doubtful)).map_err(io())?;
             let view = last.view().map_err(io())?;
             view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
             let scan = scan_tail(last, &*view, evidence);
@@ -345,8 +347,9 @@ fn confirm_last(
     let Some(last) = segments.pop() else { return Ok(segments) };
     let SegmentHeader { log_uuid, segment_bytes, .. } = last.header;
     let io = || LogError::io(format!("recover {}", last.name()));
-    last.file.sync().map_err(io())?;
-    last.file.drop_cache(usable_end(segment_bytes)).map_err(io())?;
+    unless(Defect::SkipResync, || last.file.sync()).map_err(io())?;
+    let doubtful = usable_end(segment_bytes);
+    unless(Defect::KeepTrailerCache, || last.file.drop_cache(doubtful)).map_err(io())?;
     match open_segment(storage, last.id(), segment_bytes, &log_uuid, true)? {
         Opened::Activated(again) => segments.push(again),
         Opened::Spare(_) => segments.push(last), // its batches were read: they decide
@@ -371,7 +374,7 @@ fn settle(
     unsealed: Option<&TailScan>,
 ) -> Result<(), LogError> {
     let io = || LogError::io(format!("seal {}", last.name()));
-    let mended = mend_header(last).map_err(io())?;
+    let mended = !planted(Defect::SkipMend) && mend_header(last).map_err(io())?;
     match unsealed {
         Some(scan) => seal_recovered(storage, last, scan),
         None if mended => last.file.sync().map_err(io()),
@@ -399,7 +402,8 @@ fn seal_recovered(storage: &dyn Storage, last: &Segment, scan: &TailScan) -> Res
 fn resume_at(segments: &[Segment], recovered: &Recovered, mark: &Mark) -> Resume {
     let end_offset = recovered.end.map_or(0, |end| end.offset);
     // a number that a sink may have seen is not used again for another event
-    let next_offset = end_offset.max(recovered.evident.tail).max(mark.seen_tail).max(mark.released);
+    let seen_tail = if planted(Defect::OffsetReused) { 0 } else { mark.seen_tail };
+    let next_offset = end_offset.max(recovered.evident.tail).max(seen_tail).max(mark.released);
     let last = segments.last();
     let next_base_lsn = last.map_or(0, |s| s.header.base_lsn + s.header.segment_bytes);
     Resume {
@@ -459,7 +463,8 @@ fn make_writer(
             storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
         }
     }
-    storage.sync_dir(SEGMENT_DIR).map_err(LogError::io("sync the segment directory"))?;
+    let synced = unless(Defect::SkipDirSyncFound, || storage.sync_dir(SEGMENT_DIR));
+    synced.map_err(LogError::io("sync the segment directory"))?;
     let maker = Maker::new(storage, &options, usable, next_id);
     let boot_id = maker.boot_id();
     let segments = segments.into_iter().map(Arc::new).collect();

@@ -1,7 +1,8 @@
 //! Records in offset order across segments, as slices of the mapped segments.
 
+use super::defect::{Defect, planted};
 use super::error::LogError;
-use super::format::BATCH_HEADER_LEN;
+use super::format::{BATCH_HEADER_LEN, GROUP_ALIGN};
 use super::options::Durability;
 use super::scan::{FoundBatch, Hole, Place, Step, Walk, is_data};
 use super::segment::Segment;
@@ -253,7 +254,8 @@ impl Reader {
 
     /// Where to start walking to reach `offset`: from the last read if that is on the way.
     fn place_for(&self, segment: &Segment, offset: Offset) -> std::io::Result<Place> {
-        let hint = self.hint.filter(|hint| hint.segment_id == segment.id());
+        let other = planted(Defect::HintOfOther);
+        let hint = self.hint.filter(|hint| hint.segment_id == segment.id() || other);
         if let Some(hint) = hint.filter(|hint| hint.place.offset <= offset.0)
             && offset.0 - hint.place.offset < 100_000
         {
@@ -270,6 +272,7 @@ impl Reader {
 /// Where a segment's visible batches end: lsn and offset.
 fn bounds(segment: &Segment, visible_lsn: u64, visible_end: Offset) -> (u64, u64) {
     match segment.end() {
+        Some(end) if planted(Defect::ReaderStopsShort) => (end.lsn - GROUP_ALIGN, end.offset),
         Some(end) => (end.lsn, end.offset),
         None => (visible_lsn.max(segment.header.base_lsn), visible_end.0),
     }

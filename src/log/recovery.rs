@@ -17,6 +17,7 @@
 //! rot in the very last group, in the crash itself, look like a torn tail. A watermark batch after
 //! 100 ms of idleness and the cursor records (every ack) keep that window short.
 
+use super::defect::{Defect, planted};
 use super::error::{FormatError, LogError};
 use super::journal::Mark;
 use super::options::OnCorruption;
@@ -51,6 +52,7 @@ pub const DECISIONS: [(bool, bool, Verdict); 4] = [
 
 /// Looks a decision up.
 pub fn decide(proof: bool, later: bool) -> Verdict {
+    let proof = (proof || planted(Defect::TornIsDamage)) && !planted(Defect::DamageIsCut);
     let row = DECISIONS.iter().find(|(p, l, _)| (*p, *l) == (proof, later));
     row.expect("the table is complete").2
 }
@@ -134,11 +136,18 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
             Err(fault) => fault,
         };
         newer = newer.or_else(|| fault.kind.newer().cloned());
-        let later = Later::behind(&batches, &fault);
+        let mut later = Later::behind(&batches, &fault);
+        if planted(Defect::LaterIgnored) {
+            later.durable_lsn = 0;
+        }
         let x = base_lsn + fault.position;
         let proof = evidence.lsn.max(later.durable_lsn) > x;
         if decide(proof, later.count > 0) != Verdict::Damage {
             let cut = cut_of(segment, &fault, &later);
+            if planted(Defect::AppendBehindTorn) {
+                let (bytes, torn) = (cut.as_ref().map_or(0, |cut| cut.bytes), fault.header);
+                sum.skip(x + bytes, torn.map_or(place.offset, |torn| torn.end_offset()));
+            }
             return TailScan { summary: sum.finish(), cut, damage, newer };
         }
         let hole = hole_of(&batches, base_lsn, &fault, &later, place.offset, evidence);
@@ -228,6 +237,7 @@ pub fn save_aside(
     bytes: u64,
     why: &str,
 ) -> Result<(), LogError> {
+    let bytes = if planted(Defect::NothingSaved) { 0 } else { bytes };
     let len = bytes.min(SAVE_BYTES_MAX).min(view.len().saturating_sub(position));
     let Some(data) = view.bytes(position, len as usize).filter(|data| !data.is_empty()) else {
         return Ok(());

@@ -1,5 +1,6 @@
 //! Capacity: puts wait for room before they are queued, so that what is queued can be written.
 
+use super::defect::{Defect, planted};
 use super::sync::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -68,7 +69,7 @@ impl Room {
         let fits = used.events.saturating_add(events) <= self.events_max
             && used.bytes.saturating_add(bytes) <= self.bytes_max;
         // a closed one takes all: the put that follows is refused, and gives the place back
-        let fits = fits || used.events == 0 || state.closed;
+        let fits = fits || used.events == 0 || state.closed || planted(Defect::NoLimit);
         if fits {
             state.reserved_tail += events;
             state.reserved_bytes += bytes;
@@ -85,7 +86,7 @@ impl Room {
     /// Gives a place back that was not used.
     pub(super) fn cancel(&self, events: u64, bytes: u64) {
         let mut state = self.state();
-        state.reserved_tail -= events;
+        state.reserved_tail -= if planted(Defect::PlaceLeaks) { 0 } else { events };
         state.reserved_bytes -= bytes;
         wake(state);
     }
@@ -93,7 +94,7 @@ impl Room {
     /// A group was written: its bytes are the active segment's now.
     pub(super) fn written(&self, reserved_bytes: u64, active_bytes: u64) {
         let mut state = self.state();
-        state.reserved_bytes -= reserved_bytes;
+        state.reserved_bytes -= if planted(Defect::BytesCountTwice) { 0 } else { reserved_bytes };
         state.active_bytes = active_bytes;
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: bytes in, batches and holes out.
 
+use super::defect::{Defect, planted};
 use super::error::FormatError;
 use super::format::{BATCH_ALIGN, BATCH_HEADER_LEN, BatchHeader, BatchKind, SEGMENT_HEADER_LEN};
 use super::storage::View;
@@ -139,7 +140,7 @@ impl<'a> Batches<'a> {
         let decoded = BatchHeader::decode(self.seed, bytes.unwrap_or_default());
         let (header, header_crc) = decoded.map_err(FaultKind::Header)?;
         let expected = self.base_lsn + position;
-        if header.lsn != expected {
+        if header.lsn != expected && !planted(Defect::PlaceUnchecked) {
             return Err(FaultKind::Place { found: header.lsn, expected });
         }
         if position + header.stored_len() > self.end {

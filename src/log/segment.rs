@@ -1,5 +1,6 @@
 //! A segment at run time: its file, what is known of its end, and its sparse index.
 
+use super::defect::{Defect, planted};
 use super::error::{FormatError, LogError};
 use super::format::{
     BATCH_HEADER_LEN, BatchHeader, BatchKind, GROUP_ALIGN, INDEX_STRIDE, IndexEntry,
@@ -359,7 +360,9 @@ pub fn open_segment(
     let io = || LogError::io(format!("open {name}"));
     let file = storage.open(&name, write).map_err(io())?;
     let own = |header: &SegmentHeader| {
-        header.segment_id == id && header.log_uuid == *log_uuid && header.segment_bytes == len
+        (header.segment_id == id || planted(Defect::ForeignHeader))
+            && header.log_uuid == *log_uuid
+            && header.segment_bytes == len
     };
     let mut found = None;
     let mut positions = vec![0];

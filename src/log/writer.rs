@@ -9,6 +9,7 @@ mod group;
 
 use self::core::Core;
 use super::batch::SealedBatch;
+use super::defect::{Defect, planted};
 use super::error::LogError;
 use super::format::{GROUP_ALIGN, STATE_LEN, State};
 use super::maker::Maker;
@@ -294,6 +295,7 @@ impl Writer {
     /// Whether the log still takes puts.
     pub(super) fn usable(&self) -> Result<(), LogError> {
         match self.poison.get() {
+            Some(_) if planted(Defect::PoisonForgotten) => Ok(()),
             Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
         }
@@ -331,6 +333,7 @@ impl Writer {
     /// A failed write or sync ends acknowledgement for good: nothing is tried again.
     fn check(&self, what: &str, result: std::io::Result<()>) -> Result<(), LogError> {
         if let Err(error) = &result
+            && !planted(Defect::FailureDoesNotPoison)
             && self.poison.set(format!("{what}: {error}")).is_ok()
         {
             tracing::error!(target: "levada::log", "log poisoned: {what}: {error}");
@@ -361,7 +364,10 @@ impl Writer {
             clean,
             poisoned: self.poison.get().is_some(),
             written_lsn: tails.written_lsn,
-            durable_lsn: tails.durable_lsn,
+            durable_lsn: match planted(Defect::TailAheadInState) {
+                false => tails.durable_lsn,
+                true => tails.written_lsn,
+            },
             tail: tails.tail.0,
             durable_tail: tails.durable_tail.0,
             segment_id: active.map_or(0, |segment| segment.id()),
@@ -384,6 +390,9 @@ impl Writer {
     fn refuse(&self, pending: Pending, error: LogError) {
         let Pending { batch, ticket } = pending;
         self.room.cancel(batch.count.into(), batch.buffer.len() as u64);
+        if planted(Defect::RefusalUntold) {
+            return;
+        }
         let result: PutResult = Err(error);
         if let Some(waker) = ticket.fill(result) {
             waker.wake();

@@ -17,7 +17,8 @@ pub enum Cut {
     PageLost(usize),
     /// This page alone.
     PageKept(usize),
-    /// The pages before this one, and the first sectors of it.
+    /// The pages before this one, and the first sectors of it; the one behind them was under way,
+    /// and holds neither what it held nor what it should.
     PagesBefore(usize, usize),
     /// The operations before this one.
     NamesBefore(usize),
@@ -70,7 +71,10 @@ impl Keeper {
             Cut::All { pages, .. } => whole(pages),
             Cut::PageLost(lost) => whole(number != lost),
             Cut::PageKept(kept) => whole(number == kept),
-            Cut::PagesBefore(end, sectors) if number == end => old.mixed(new, |at| at < sectors),
+            Cut::PagesBefore(end, 0) if number == end => old.clone(),
+            Cut::PagesBefore(end, sectors) if number == end => {
+                old.mixed(new, |at| at < sectors).broken(new, sectors)
+            }
             Cut::PagesBefore(end, _) => whole(number < end),
             Cut::NamesBefore(_) | Cut::NameKept(_) => whole(true),
             Cut::Seeded(_) => self.drawn(old, versions, new),
@@ -80,7 +84,8 @@ impl Keeper {
     fn drawn(&mut self, old: &Page, versions: &[Page], new: &Page) -> Page {
         if self.rng.u8(..4) == 0 {
             let (share, rng) = (self.page_share, &mut self.rng);
-            return old.mixed(new, |_| rng.u32(..256) < share);
+            let torn = old.mixed(new, |_| rng.u32(..256) < share);
+            return if rng.bool() { torn.broken(new, rng.usize(..8)) } else { torn };
         }
         if self.rng.u32(..256) >= self.page_share {
             return old.clone();

@@ -25,6 +25,15 @@ impl Page {
         }
         Page::new(bytes)
     }
+
+    /// This page with a sector of which the write to `new` was cut short: it is of no use any more,
+    /// also where nothing was to change.
+    pub(super) fn broken(&self, new: &Page, sector: usize) -> Page {
+        let mut bytes = *self.bytes;
+        let at = sector * SECTOR..(sector + 1) * SECTOR;
+        bytes[at.clone()].iter_mut().zip(&new.bytes[at]).for_each(|(byte, new)| *byte = !*new);
+        Page::new(bytes)
+    }
 }
 
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! The writer's own state: the active segment, and where the next batch goes.
 
 use super::Tails;
+use crate::log::defect::{Defect, planted};
 use crate::log::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, GROUP_ALIGN, round_up};
 use crate::log::segment::{Segment, SegmentEnd, Summing};
 use crate::log::sync::Arc;
@@ -37,7 +38,7 @@ impl Core {
         count: u32,
     ) -> BatchHeader {
         let active = self.active.as_ref().expect("a batch has a segment");
-        BatchHeader {
+        let mut header = BatchHeader {
             kind,
             payload_len,
             payload_crc,
@@ -50,7 +51,14 @@ impl Core {
             flags: 0,
             schema: 1,
             orig_len: payload_len,
+        };
+        if planted(Defect::TailAheadInHeader) {
+            header.durable_lsn = header.end_lsn();
         }
+        if planted(Defect::TailNotInHeader) {
+            header.durable_lsn = 0;
+        }
+        header
     }
 
     /// Writes a placed header into its buffer, and moves on behind the batch.
@@ -70,7 +78,7 @@ impl Core {
     pub(super) fn pad(&mut self) -> Option<([u8; BATCH_HEADER_LEN as usize], usize)> {
         let position = self.active.as_ref()?.position;
         let gap = round_up(position, GROUP_ALIGN) - position;
-        if gap == 0 {
+        if gap == 0 || planted(Defect::NoPadding) {
             return None;
         }
         let zeros = gap - BATCH_HEADER_LEN;

@@ -3,6 +3,7 @@
 use super::core::{Active, Core};
 use super::{GROUP_BATCHES_MAX, GROUP_BYTES_MAX, Pending, Writer, ZEROS};
 use crate::log::batch::SealedBatch;
+use crate::log::defect::{Defect, planted, unless};
 use crate::log::error::LogError;
 use crate::log::format::{
     BATCH_HEADER_LEN, BatchKind, GROUP_ALIGN, INCOMPAT_GAP, SEGMENT_HEADER_LEN, SegmentHeader,
@@ -90,7 +91,11 @@ impl Writer {
                 break;
             }
             bytes += next;
-            group.extend(queue.pending.pop_front());
+            let pending = &mut queue.pending;
+            group.extend(match planted(Defect::QueueSwapped) {
+                false => pending.pop_front(),
+                true => pending.pop_back(),
+            });
         }
         assert!(!group.is_empty(), "the first one fits: room was made for it");
         group
@@ -110,6 +115,7 @@ impl Writer {
         let pad = if always { core.pad() } else { None };
         let mut slices: Vec<_> =
             group.iter().map(|pending| IoSlice::new(&pending.batch.buffer)).collect();
+        slices.truncate(if planted(Defect::PartOfGroupWritten) { 1 } else { slices.len() });
         if let Some((head, zeros)) = &pad {
             slices.extend([IoSlice::new(head), IoSlice::new(&ZEROS[..*zeros])]);
         }
@@ -120,7 +126,7 @@ impl Writer {
         core.tails.written_lsn = active.segment.header.base_lsn + end;
         core.tails.tail = Offset(core.next_offset);
         self.count(group, end - start);
-        if always {
+        if always && !planted(Defect::AckBeforeSync) {
             self.sync_active(core)?;
         }
         Ok(())
@@ -165,7 +171,15 @@ impl Writer {
             core.tails.written_lsn = active.segment.header.base_lsn + active.position;
         }
         let active = core.active.as_ref().expect("it is there");
-        self.check(&format!("sync {name}"), active.segment.file.sync())?;
+        if planted(Defect::TailBeforeSync) {
+            core.tails.durable_lsn = core.tails.written_lsn;
+            self.publish(&core.tails);
+        }
+        let mut synced = unless(Defect::SkipSync, || active.segment.file.sync());
+        if planted(Defect::RetrySync) {
+            synced = synced.or_else(|_| active.segment.file.sync());
+        }
+        self.check(&format!("sync {name}"), synced)?;
         self.counts.lock().expect("no holder panics").syncs += 1;
         core.tails.durable_lsn = core.tails.written_lsn;
         core.tails.durable_tail = core.tails.tail;
@@ -175,7 +189,8 @@ impl Writer {
 
     /// Makes the active segment durable, then seals it: a valid trailer proves durability.
     pub(super) fn seal_active(&self, core: &mut Core) -> Result<(), LogError> {
-        if core.tails.durable_lsn < core.tails.written_lsn {
+        let behind = core.tails.durable_lsn < core.tails.written_lsn;
+        if behind && !planted(Defect::TrailerBeforeSync) {
             self.sync_active(core)?;
         }
         let Some(active) = core.active.take() else { return Ok(()) };
