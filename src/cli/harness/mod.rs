@@ -1,5 +1,8 @@
 //! The command line of `crash-harness`: words to runs of `crate::harness`, and its exit code.
 
+#[cfg(feature = "defects")]
+mod defects;
+
 use crate::harness::kill;
 use crate::harness::run::{Broken, Count, Course, Part, keep_panics, run as run_part};
 use clap::Parser;
@@ -44,6 +47,14 @@ struct Cli {
     /// Directory on the disk to be tested: adds "kill"; the log stays there if a promise is broken
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The harness's own test: plants each of the engine's known defects, and must find it
+    #[cfg(feature = "defects")]
+    #[arg(long, conflicts_with_all = ["mix", "duration", "seeds", "states", "kills", "dir"])]
+    defects: bool,
+    /// Plant this defect first
+    #[cfg(feature = "defects")]
+    #[arg(long, value_name = "NAME", value_parser = parse_defect)]
+    defect: Option<crate::log::defect::Defect>,
 }
 
 fn share(text: &str) -> Result<(Part, u32), String> {
@@ -62,6 +73,12 @@ fn time(text: &str) -> Result<Duration, String> {
     Duration::try_from(time).map_err(|_| "a time can't be negative".to_owned())
 }
 
+#[cfg(feature = "defects")]
+fn parse_defect(name: &str) -> Result<crate::log::defect::Defect, String> {
+    let defect = crate::log::defect::Defect::parse(name);
+    defect.ok_or_else(|| format!("no defect is called '{name}'; --defects names them all"))
+}
+
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
@@ -73,6 +90,12 @@ pub fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
+    #[cfg(feature = "defects")]
+    if let [_, word, name] = &args[..]
+        && word == defects::CHILD
+    {
+        return defects::child(&name.to_string_lossy());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -80,6 +103,13 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { FAILURE.into() } else { ExitCode::SUCCESS };
         }
     };
+    #[cfg(feature = "defects")]
+    {
+        if cli.defects {
+            return defects::find_all(threads(&cli));
+        }
+        crate::log::defect::plant(cli.defect);
+    }
     match plan(&cli) {
         Ok(plan) => follow(&plan),
         Err(error) => fail(&error),
@@ -89,6 +119,11 @@ pub fn main() -> ExitCode {
 fn fail(message: &str) -> ExitCode {
     eprintln!("crash-harness: {message}");
     FAILURE.into()
+}
+
+fn threads(cli: &Cli) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cli.threads.unwrap_or(cores).max(1)
 }
 
 /// Which parts, how far.
@@ -104,8 +139,7 @@ fn plan(cli: &Cli) -> Result<Vec<(Part, Course)>, String> {
     if let Some(dir) = &cli.dir {
         std::fs::create_dir_all(dir).map_err(|e| format!("make {}: {e}", dir.display()))?;
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = cli.threads.unwrap_or(cores).max(1);
+    let threads = threads(cli);
     let shares: u32 = mix.iter().map(|(_, share)| share).sum();
     let counted = cli.seeds.is_some() || cli.states.is_some() || cli.kills.is_some();
     let duration = cli.duration.or((!counted).then_some(Duration::from_secs(60)));
