@@ -3,16 +3,14 @@
 //!
 //! One thread a channel, with a dispatcher of its own: reading cold segments blocks nobody else.
 
+use super::keeper::Keeper;
 use super::sink_task::{Job, SinkTask, until};
-use crate::channel::cursors;
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
-use crate::dispatch::{
-    Action, Command, DispatchOptions, Dispatcher, LeaseId, Millis, Notice, SinkId,
-};
+use crate::dispatch::{Action, Command, DispatchOptions, LeaseId, Millis, Notice, SinkId};
 use crate::event::EventBatch;
-use crate::log::{LogError, MissingReason, OnCorruption, Reader};
-use crate::offset::{Offset, OffsetRange};
+use crate::log::{LogError, Missing, MissingReason, OnCorruption, Reader};
+use crate::offset::OffsetRange;
 use crate::sink::Sink;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -117,15 +115,11 @@ struct SinkEnd {
 
 struct Work {
     channel: Arc<LogChannel>,
-    dispatcher: Dispatcher,
+    keeper: Keeper,
     sinks: Vec<SinkEnd>,
     counts: Arc<DeliveryCounts>,
     started: Instant,
     wake_at: Option<Millis>,
-    /// Offset behind the last event that any sink was given.
-    seen_tail: Offset,
-    /// What the last saved cursors are done with.
-    released: Offset,
     /// When the saved cursors must be durable.
     sync_due: Option<Instant>,
     ending: Option<Ending>,
@@ -142,21 +136,15 @@ impl Work {
         states: &[GroupState],
         counts: Arc<DeliveryCounts>,
     ) -> Work {
-        let reader = channel.log().reader();
-        let readable = reader.first_offset()..reader.visible_tail();
-        let seen_tail = states.iter().map(GroupState::end).max().unwrap_or(readable.start);
-        let dispatcher = Dispatcher::restore(options, states, readable);
-        let released = dispatcher.watermark_min().unwrap_or_default();
-        counts.watermark.store(released.0, Ordering::Relaxed);
+        let keeper = Keeper::new(Arc::clone(&channel), options, states);
+        counts.watermark.store(keeper.released().0, Ordering::Relaxed);
         Work {
             channel,
-            dispatcher,
+            keeper,
             sinks,
             counts,
             started: Instant::now(),
             wake_at: None,
-            seen_tail,
-            released,
             sync_due: None,
             ending: None,
             stopped: false,
@@ -173,13 +161,13 @@ impl Work {
         let grown = Arc::new(Notify::new());
         let notify = Arc::clone(&grown);
         self.channel.log().listen(move || notify.notify_one());
-        self.act(vec![Action::Timer, Action::Tail(self.tail())]);
+        self.act(vec![Action::Timer, Action::Tail(self.keeper.tail())]);
         while !self.stopped && self.failed.is_none() {
             let wake_at = self.wake_at.map(|at| self.started + Duration::from_millis(at.0));
             let mut actions = Vec::new();
             tokio::select! {
                 answer = answers.recv() => actions.extend(answer),
-                () = grown.notified() => actions.push(Action::Tail(self.tail())),
+                () = grown.notified() => actions.push(Action::Tail(self.keeper.tail())),
                 () = until(wake_at) => {
                     self.wake_at = None;
                     actions.push(Action::Timer);
@@ -196,10 +184,6 @@ impl Work {
         self.finish().await
     }
 
-    fn tail(&self) -> Offset {
-        self.channel.log().reader().visible_tail()
-    }
-
     /// Takes actions in and does what follows, until nothing follows.
     fn act(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
@@ -207,7 +191,7 @@ impl Work {
             let mut commands = Vec::new();
             let now = Millis(self.started.elapsed().as_millis() as u64);
             for action in actions.drain(..) {
-                commands.extend(self.dispatcher.apply(now, action));
+                commands.extend(self.keeper.dispatcher.apply(now, action));
             }
             // once for many, and before the deliveries
             if commands.contains(&Command::Save) {
@@ -218,7 +202,7 @@ impl Work {
             }
         }
         if self.ending == Some(Ending::Drain)
-            && self.dispatcher.watermark_min().is_none_or(|w| w >= self.tail())
+            && self.keeper.dispatcher.watermark_min().is_none_or(|w| w >= self.keeper.tail())
         {
             self.ending = Some(Ending::Finish);
             self.act(vec![Action::Stop]);
@@ -251,7 +235,6 @@ impl Work {
         range: OffsetRange,
         actions: &mut VecDeque<Action>,
     ) {
-        self.seen_tail = self.seen_tail.max(range.end);
         let job = match self.read(sink, range, actions) {
             Ok(batch) => Job::Deliver(lease, batch),
             Err(error) => Job::Unreadable(lease, error.to_string()),
@@ -266,22 +249,13 @@ impl Work {
         range: OffsetRange,
         actions: &mut VecDeque<Action>,
     ) -> Result<EventBatch, LogError> {
-        let mut parts = Vec::new();
-        let mut next = range.start;
-        while next < range.end {
-            let reader = &mut self.sinks[sink.0].reader;
-            let read = reader.read(next..range.end, range.end.since(next))?;
-            parts.extend_from_slice(read.batch.parts());
-            for missing in read.missing {
-                self.miss(&missing.range, &missing.reason);
-                actions.push_back(Action::Damaged(missing.range));
-            }
-            if read.next == next {
-                break; // what was lent is visible: only a failed log gives less
-            }
-            next = read.next;
+        let mut missing = Vec::new();
+        let read = self.keeper.read(&mut self.sinks[sink.0].reader, range, &mut missing);
+        for Missing { range, reason } in missing {
+            self.miss(&range, &reason);
+            actions.push_back(Action::Damaged(range));
         }
-        Ok(EventBatch::new(parts))
+        read
     }
 
     fn miss(&mut self, range: &OffsetRange, reason: &MissingReason) {
@@ -311,20 +285,16 @@ impl Work {
         if self.failed.is_some() {
             return; // what halted the channel must not be passed
         }
-        let states = self.dispatcher.snapshot();
-        let sinks = states.iter().flat_map(|group| &group.sinks);
-        let delivered = sinks.map(|sink| sink.counters.delivered_events).sum();
+        let saved = self.keeper.save();
+        let delivered = self.keeper.delivered_events();
         self.counts.delivered_events.store(delivered, Ordering::Relaxed);
-        let released = self.dispatcher.watermark_min().unwrap_or_default();
-        let bytes = cursors::encode(&states);
-        if !self.saved(self.channel.log().save_cursors(&bytes, self.seen_tail, released)) {
+        if !self.saved(saved) {
             return;
         }
-        self.released = released;
-        self.counts.watermark.store(released.0, Ordering::Relaxed);
+        self.counts.watermark.store(self.keeper.released().0, Ordering::Relaxed);
         let interval = self.channel.options().cursor_sync;
         if self.channel.options().dir.is_none() {
-            self.channel.log().reclaim(released);
+            self.keeper.reclaim();
         } else if interval.is_zero() {
             self.sync();
         } else {
@@ -335,9 +305,8 @@ impl Work {
     /// Makes the saved cursors durable, and gives back what they are done with.
     fn sync(&mut self) {
         self.sync_due = None;
-        if self.saved(self.channel.log().sync_cursors()) {
-            self.channel.log().reclaim(self.released);
-        }
+        let synced = self.keeper.sync();
+        self.saved(synced);
     }
 
     /// Whether cursors are being kept; says so once when that ends.
@@ -359,7 +328,7 @@ impl Work {
             Ending::Drain => {}
             Ending::Abandon => {
                 actions.push(Action::Stop);
-                let leases = self.dispatcher.leases();
+                let leases = self.keeper.dispatcher.leases();
                 actions.extend(leases.into_iter().map(|lease| Action::Abandon { lease }));
                 self.sinks.iter().for_each(|sink| sink.task.abort());
             }

@@ -1,6 +1,7 @@
 //! The process: the table of components, and logging.
 
 mod delivery;
+mod keeper;
 pub mod logging;
 mod progress;
 pub mod registry;
@@ -8,4 +9,5 @@ mod run;
 mod sink_task;
 mod source_task;
 
+pub use keeper::Keeper;
 pub use run::{Built, DEFAULT_GROUP, RunError, RunOptions, build, run};

@@ -130,7 +130,12 @@ impl LogChannel {
             Some(dir) => Log::open_dir(dir, options.log.clone())?,
             None => Log::in_memory(options.log.clone())?,
         };
-        Ok((Arc::new(LogChannel { options, log }), opened))
+        Ok((LogChannel::over(options, log), opened))
+    }
+
+    /// A channel over a log that is open, whatever it is stored in.
+    pub fn over(options: ChannelOptions, log: Log) -> Arc<LogChannel> {
+        Arc::new(LogChannel { options, log })
     }
 
     /// What it was opened with.

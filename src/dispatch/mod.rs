@@ -22,6 +22,7 @@
 //! when the one before it failed comes back untouched, and the sink's order holds.
 
 mod balancer;
+mod conservation;
 mod dispatcher;
 mod failure;
 mod group;
@@ -35,6 +36,7 @@ mod model;
 mod tests;
 
 pub use balancer::{Balance, Balancer, SinkLoad};
+pub use conservation::Conservation;
 pub use dispatcher::Dispatcher;
 pub use failure::{Backoff, Decision, FailedDelivery, FailurePolicy, Jitter};
 

@@ -97,8 +97,9 @@ impl Arbitrary for Op {
     }
 }
 
+/// A durability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Level {
+pub(super) enum Level {
     Always,
     Interval,
     Os,
@@ -108,6 +109,16 @@ impl Arbitrary for Level {
     fn arbitrary(g: &mut Gen) -> Level {
         *g.choose(&[Level::Always, Level::Always, Level::Interval, Level::Os])
             .expect("the disk is well")
+    }
+}
+
+impl Level {
+    pub(super) fn durability(self) -> Durability {
+        match self {
+            Level::Always => Durability::Always,
+            Level::Interval => Durability::Interval(Duration::from_secs(1)),
+            Level::Os => Durability::Os,
+        }
     }
 }
 
@@ -150,11 +161,7 @@ impl Machine {
     fn new(level: Level, capacity_events: u64) -> Machine {
         let mut world = World::new(1);
         world.capacity_events = capacity_events;
-        world.durability = match level {
-            Level::Always => Durability::Always,
-            Level::Interval => Durability::Interval(Duration::from_secs(1)),
-            Level::Os => Durability::Os,
-        };
+        world.durability = level.durability();
         let mut machine = Machine {
             world,
             log: None,

@@ -1,7 +1,7 @@
 //! Parts of the harness by the seed: on several threads, up to a goal.
 
 use super::rot::{Counts, rot_seed};
-use super::{Seen, crash, fault, kill, machine};
+use super::{Seen, channel, crash, fault, kill, machine};
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +19,8 @@ pub enum Part {
     Crashes,
     /// Random operations against a plain list.
     Machine,
+    /// The same over the whole channel: leases, failures, cursors, several sinks.
+    Channel,
     /// The n-th storage call fails, for each n of a trace.
     Faults,
     /// Bits flip, blocks are lost, stale, swapped or misdirected in clean images of a log.
@@ -29,8 +31,15 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 6] =
-        [Part::States, Part::Crashes, Part::Machine, Part::Faults, Part::Rot, Part::Kill];
+    pub const ALL: [Part; 7] = [
+        Part::States,
+        Part::Crashes,
+        Part::Machine,
+        Part::Channel,
+        Part::Faults,
+        Part::Rot,
+        Part::Kill,
+    ];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Part {
             Part::States => "states",
             Part::Crashes => "crashes",
             Part::Machine => "machine",
+            Part::Channel => "channel",
             Part::Faults => "faults",
             Part::Rot => "rot",
             Part::Kill => "kill",
@@ -49,7 +59,7 @@ impl Part {
         match self {
             Part::States => "distinct crash states",
             Part::Crashes => "crashes",
-            Part::Machine => "traces",
+            Part::Machine | Part::Channel => "traces",
             Part::Faults => "failed calls",
             Part::Rot => "harms and torn tails",
             Part::Kill => "acknowledged puts",
@@ -127,6 +137,10 @@ fn one(part: Part, seed: u64, course: &Course, count: &Count) {
         }
         Part::Machine => {
             machine::run_seed(seed);
+            1
+        }
+        Part::Channel => {
+            channel::run_seed(seed);
             1
         }
         Part::Faults => {

@@ -25,6 +25,10 @@ pub struct World {
     pub(crate) rng: fastrand::Rng,
     pub(crate) durability: Durability,
     pub(crate) capacity_events: u64,
+    /// Whether the log's last owner acknowledged before the sync.
+    pub(crate) weak: bool,
+    /// Whether any owner so far did: then offsets may be without an event.
+    pub(crate) gaps: bool,
     /// Whether what was not synced may be gone since the log was last looked at.
     pub(crate) unsynced_lost: bool,
     /// Acknowledged, or found after a crash, by offset.
@@ -59,6 +63,8 @@ impl World {
             sim: Sim::new(rng.u64(..)),
             durability: if os { Durability::Os } else { Durability::Always },
             capacity_events: u64::MAX,
+            weak: false,
+            gaps: false,
             unsynced_lost: false,
             rng,
             records: BTreeMap::new(),
@@ -82,17 +88,33 @@ impl World {
     }
 
     /// Whether the disk did something that excuses a call's failure.
-    fn excused(&self) -> bool {
-        self.sim.crashed() || self.sim.failed().is_some()
+    pub(crate) fn excused(&self) -> bool {
+        self.sim.crashed() || self.sim.failed().is_some() || self.sim.is_full()
     }
 
     /// Opens, or is crashed while it does, or is made to fail.
     pub fn open(&mut self) -> Option<Log> {
+        let (log, opened) = self.open_records()?;
+        self.check_cursors(&opened);
+        self.unsynced_lost = false;
+        Some(log)
+    }
+
+    /// Compares a log that was opened elsewhere with what it must be.
+    pub(crate) fn check(&mut self, log: &Log, opened: &Opened) {
+        self.check_records(log, opened);
+        self.check_cursors(opened);
+        self.unsynced_lost = false;
+    }
+
+    /// As [`World::open`]; what the cursors must be is the caller's, who then says that what was
+    /// not synced is there or gone.
+    pub(crate) fn open_records(&mut self) -> Option<(Log, Opened)> {
         self.attempt.clear();
         match Log::open(Arc::new(self.sim.clone()), self.options()) {
             Ok((log, opened)) => {
-                self.check(&log, &opened);
-                Some(log)
+                self.check_records(&log, &opened);
+                Some((log, opened))
             }
             Err(error) => {
                 assert!(self.excused(), "opening fails: {error}");
@@ -106,7 +128,7 @@ impl World {
     }
 
     /// Compares what the log gives with what it must.
-    pub(crate) fn check(&mut self, log: &Log, opened: &Opened) {
+    fn check_records(&mut self, log: &Log, opened: &Opened) {
         let report = &opened.report;
         assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
         assert!(report.epoch > self.epoch, "each owner has an epoch of its own");
@@ -128,10 +150,11 @@ impl World {
             let records = Records::new(&part.records);
             found.extend((part.first.0..).zip(records.map(Arc::from)));
         }
-        let loses = self.durability != Durability::Always && self.unsynced_lost;
-        let always = self.durability == Durability::Always;
+        let weak = self.durability != Durability::Always;
+        let loses = (weak || self.weak) && self.unsynced_lost;
+        self.gaps |= weak;
         for missing in &read.missing {
-            let kept = !always && missing.reason == MissingReason::Gap;
+            let kept = self.gaps && missing.reason == MissingReason::Gap;
             assert!(kept, "at always every offset has its event: {missing:?}");
         }
         let end = self.end();
@@ -152,13 +175,17 @@ impl World {
         }
         assert_eq!(more.next(), None, "nothing comes up that was not put");
         self.records = found;
+        self.weak = false;
+    }
+
+    /// Compares the cursors found with those saved and synced.
+    fn check_cursors(&mut self, opened: &Opened) {
         let cursors = opened.cursors.as_deref().map_or(0, LE::read_u64);
         let least = if self.unsynced_lost { self.synced } else { self.kept };
         assert!(cursors >= least, "cursors {least} became {cursors}");
         assert!(cursors <= self.saved, "cursors {cursors} were never saved");
         self.kept = cursors;
         self.synced = cursors; // opening makes what it finds durable
-        self.unsynced_lost = false;
     }
 
     /// Works until the machine stops, or `steps` are done.

@@ -297,6 +297,11 @@ impl Sim {
         self.disk().content.full = full;
     }
 
+    /// Whether nothing can be allocated.
+    pub fn is_full(&self) -> bool {
+        self.disk().content.full
+    }
+
     /// Keeps the disk as it is after each call that changes something.
     pub fn record(&self) {
         self.disk().record = Some(Vec::new());

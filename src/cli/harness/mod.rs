@@ -23,7 +23,7 @@ const FAILURE: u8 = 2;
 #[derive(Parser, Debug)]
 #[command(name = "crash-harness", version, max_term_width = 100)]
 struct Cli {
-    /// What to do, with shares of the time: states, crashes, machine, faults, rot, kill
+    /// What to do, with shares of the time: states, crashes, machine, channel, faults, rot, kill
     #[arg(long, value_name = "PART[=SHARE],…", value_delimiter = ',', value_parser = share)]
     mix: Vec<(Part, u32)>,
     /// How long, in all; "90s", "10m", "2h"
