@@ -11,7 +11,8 @@
 //! | `unreadable` | the disk does not give the bytes |
 //!
 //! No trouble, and told as notes: `torn` (an end that was never acknowledged), `quarantined` (a hole
-//! that recovery recorded), `gap` (offsets that were given up), `kept-aside`, `torn-cursor`, `torn-header`.
+//! that recovery recorded), `gap` (offsets that were given up), `kept-aside`, `torn-cursor`, `torn-header`,
+//! `torn-seal`.
 
 use super::dir::{InspectError, LogDir};
 use super::events::WINDOW;

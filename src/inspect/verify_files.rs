@@ -158,14 +158,22 @@ pub(super) fn footer(
             }
         }
     }
-    seal(segment, found, holes, report);
+    // the next segment of the same owner begins after the seal's sync; the end of an owner may tear it
+    let next = log.segments.iter().find(|next| next.id() > segment.id());
+    let clean = last && log.state.is_some_and(|state| state.clean);
+    let torn = !clean && next.is_none_or(|next| next.header.epoch > segment.header.epoch);
+    seal(segment, found, holes, torn, report);
 }
 
-/// The seal of a segment that has one.
-fn seal(segment: &Segment, found: &Summary, holes: bool, report: &mut Report) {
+/// The seal of a segment that has one. `torn`: a power cut may have taken it, and left the trailer.
+fn seal(segment: &Segment, found: &Summary, holes: bool, torn: bool, report: &mut Report) {
     let (name, offset) = (segment.name(), Some(found.end.offset));
     let at = seal_position(segment.header.segment_bytes);
     match segment.read_seal() {
+        Err(error) if torn => {
+            let detail = format!("{error}; the trailer counts, and reading walks the batches");
+            report.note(&name, at, offset, "torn-seal", detail);
+        }
         Err(error) => report.problem(&name, at, offset, "seal", error.to_string()),
         Ok(_) if holes => {}
         Ok(seal) if seal.index != found.seal.index => {
