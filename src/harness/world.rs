@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Records of one put; shared, for a world is cloned often.
 pub(crate) type Put = Vec<Arc<[u8]>>;
 
+/// Segments start on multiples of this.
+const GROUP: u64 = 4096;
+
 /// What must be true of the log.
 #[derive(Clone)]
 pub struct World {
@@ -265,9 +268,10 @@ impl World {
         }
         let usage = log.usage();
         assert_eq!(usage.events, waiting + added, "what was refused takes no room");
-        let active = usage.bytes % self.options().segment_bytes;
-        let written = log.tails().written_lsn % self.options().segment_bytes;
-        let even = active == written || active == 0;
+        // what is used of the active segment ends where the log does; segments start on blocks
+        let (active, written) =
+            (usage.bytes % self.options().segment_bytes, log.tails().written_lsn);
+        let even = active == 0 || active % GROUP == written % GROUP;
         assert!(even || !self.limbo.is_empty() || added == 0, "room for {active} of {written}");
     }
 

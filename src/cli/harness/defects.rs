@@ -61,7 +61,7 @@ pub(super) fn find_all(threads: usize) -> ExitCode {
         let what = Defect::parse(name).map_or("", Defect::what);
         println!("{name} survives: {what}");
     }
-    let sound = none.iter().all(|result| survives(result));
+    let sound = none.iter().all(survives);
     if !sound {
         println!("something is found where no defect was planted");
     }

@@ -95,7 +95,7 @@ impl Image {
         fill(&mut world, &log, 4);
         world.save_at(&log, Offset(world.reclaimed));
         world.sync_cursors(&log);
-        fill(&mut world, &log, 1);
+        fill(&mut world, &log, 3); // of all but the last one, only later headers tell
         match ending {
             Ending::Closed => log.close().expect("the disk is well"),
             Ending::Killed | Ending::PowerCut => std::mem::forget(log), // the process just stops
