@@ -17,7 +17,7 @@ use self::life::Life;
 use self::model::Truth;
 use self::ops::{Answer, Op, Setup, Trace, dispatch_options};
 use super::world::World;
-use super::{batch, record};
+use super::{batch, record, run_trace};
 use crate::agent::Keeper;
 use crate::channel::cursors;
 use crate::channel::log::{ChannelOptions, LogChannel};
@@ -25,10 +25,12 @@ use crate::dispatch::{Action, DispatchOptions};
 use crate::log::{Durability, LogError};
 use crate::sim::{Cut, End, Plan};
 use byteorder::{ByteOrder, LE};
-use quickcheck::{Gen, QuickCheck};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// quickcheck's size of a trace.
+const TRACE_SIZE: usize = 80;
 
 /// Segments have 64 KiB: as many of these records fill one.
 const ROLL: [usize; 4] = [12_000; 4];
@@ -385,12 +387,7 @@ fn holds(Trace(setup, ops): Trace) -> bool {
 
 /// Runs the trace of `seed`; panics with the shortest trace that fails as it does.
 pub fn run_seed(seed: u64) {
-    // fresh, or a bad trace would be told with what came before it
-    let property = holds as fn(Trace) -> bool;
-    let gen_of = || Gen::from_size_and_seed(80, seed);
-    if let Err(failed) = QuickCheck::new().rng(gen_of()).tests(1).max_tests(1).quicktest(property) {
-        panic!("{failed:?}");
-    }
+    run_trace(holds, TRACE_SIZE, seed);
 }
 
 #[cfg(test)]

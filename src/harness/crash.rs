@@ -5,6 +5,7 @@
 //! (each call × what the power cut may leave), counted.
 
 use super::seen::Seen;
+use super::stop_process;
 use super::world::World;
 use crate::log::Log;
 use crate::sim::{Cut, Sim};
@@ -67,7 +68,7 @@ fn trace(seed: u64) -> Vec<Moment> {
         before.push((world.sim.call_count(), Arc::new(world.clone())));
         match (seed + life) % 3 {
             0 => log.close().expect("the disk is well"),
-            _ => std::mem::forget(log), // the process just stops
+            _ => stop_process(&world.sim, log),
         }
         for (call, disk) in world.sim.recorded() {
             let step = before.partition_point(|(calls, _)| *calls <= call) - 1;
@@ -174,7 +175,7 @@ mod tests {
             for _ in 0..5 {
                 let log = world.open().unwrap();
                 world.work(&log, 20);
-                std::mem::forget(log); // no close: the process just stops
+                stop_process(&world.sim, log);
                 world.restart(End::Kill); // `open` compares all that was acknowledged
             }
         }

@@ -1,9 +1,9 @@
 //! The harness's own test: a defect is planted in the engine, and the parts of the harness are run
 //! until one finds it. What none finds, the harness would not find in a change of the engine either.
 
+use super::run::{keep_panics, message_of};
 use super::{Seen, crash, fault, machine, rot};
 use crate::log::defect::{Defect, plant};
-use std::any::Any;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -58,11 +58,10 @@ pub struct Caught {
 }
 
 /// Plants a defect and looks for it. `None` as the defect looks for what is there without any.
-/// Panics are not printed meanwhile. A run that hangs is found too; its thread goes on, so a process
+/// Panics are not printed from now on. A run that hangs is found too; its thread goes on, so a process
 /// should not look for many.
 pub fn check(defect: Option<Defect>) -> Option<Caught> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    keep_panics();
     plant(defect);
     let caught = PARTS.iter().find_map(|part| {
         (0..part.seeds).find_map(|seed| {
@@ -71,7 +70,6 @@ pub fn check(defect: Option<Defect>) -> Option<Caught> {
         })
     });
     plant(None);
-    std::panic::set_hook(hook);
     caught
 }
 
@@ -81,17 +79,11 @@ fn fails(part: &Part, seed: u64) -> Option<String> {
     let run = part.run;
     std::thread::spawn(move || {
         let result = std::panic::catch_unwind(|| run(seed));
-        let _ = done.send(result.err().map(message_of)); // nobody waits any more for one that hung
+        let _ = done.send(result.err().map(|panic| message_of(&*panic))); // nobody waits any more for one that hung
     });
     match result.recv_timeout(part.limit) {
         Ok(message) => message,
         Err(RecvTimeoutError::Timeout) => Some(format!("hangs for {:?}", part.limit)),
         Err(RecvTimeoutError::Disconnected) => Some("ends without a result".to_owned()),
     }
-}
-
-fn message_of(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    text.unwrap_or_else(|| "panics".to_owned())
 }

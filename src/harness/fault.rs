@@ -4,7 +4,7 @@
 //! opens again once the disk is well.
 
 use super::world::World;
-use super::{batch, record};
+use super::{batch, record, stop_process};
 use crate::log::{Durability, Log};
 use crate::sim::{Call, End, Plan, Sim};
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ fn run(case: Case, life: usize, plan: Option<Plan>) -> (usize, Option<Call>) {
             if number.is_multiple_of(3) {
                 // and dies before it writes
                 if let Some(log) = world.open() {
-                    std::mem::forget(log);
+                    stop_process(&world.sim, log);
                 }
             }
             if number % 3 != 1 {
@@ -173,12 +173,12 @@ pub fn fail_twice(seed: u64) -> usize {
         world.restart(End::Kill);
         world.sim.fail(Some(Plan::segment_sync(1)));
         if let Some(log) = world.open() {
-            std::mem::forget(log);
+            stop_process(&world.sim, log);
         }
         world.restart(End::Kill);
         let log = world.open().expect("the disk is well");
         world.put_group(&log);
-        std::mem::forget(log);
+        stop_process(&world.sim, log);
         world.restart(End::PowerCut);
         world.settle();
     }

@@ -4,7 +4,7 @@
 //! what it is done with; a line is written after the fact, so that what the parent read is true.
 //! What the child put and did not come to tell may be there or not.
 
-use super::{batch, quiet, record};
+use super::{batch, record};
 use crate::event::Records;
 use crate::log::{Log, LogOptions};
 use crate::offset::Offset;
@@ -25,7 +25,7 @@ const PRODUCERS: u64 = 4;
 const BACKLOG: u64 = 400;
 
 fn options() -> LogOptions {
-    LogOptions { segment_bytes: 256 << 10, background: true, ..quiet() }
+    LogOptions { segment_bytes: 256 << 10, ..LogOptions::default() }
 }
 
 /// The records of a put, drawn from its number.

@@ -3,18 +3,21 @@
 //! printed as Rust; pasted into `tests::FOUND` it is run every time.
 
 use super::world::{Put as Records, World};
-use super::{batch, record};
+use super::{batch, record, run_trace, stop_process};
 use crate::event::Records as Walk;
 use crate::log::{Durability, Log, LogError, Reader, Ticket};
 use crate::offset::Offset;
 use crate::sim::{Cut as Loss, End};
-use quickcheck::{Arbitrary, Gen, QuickCheck};
+use quickcheck::{Arbitrary, Gen};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+/// quickcheck's size of a trace.
+const TRACE_SIZE: usize = 60;
 
 /// One step. Numbers are taken modulo what there is, so that a shrunk trace still means something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,7 +111,7 @@ pub(super) enum Level {
 impl Arbitrary for Level {
     fn arbitrary(g: &mut Gen) -> Level {
         *g.choose(&[Level::Always, Level::Always, Level::Interval, Level::Os])
-            .expect("the disk is well")
+            .expect("there is a choice")
     }
 }
 
@@ -135,7 +138,7 @@ impl std::fmt::Debug for Trace {
 
 impl Arbitrary for Trace {
     fn arbitrary(g: &mut Gen) -> Trace {
-        let capacity_events = *g.choose(&[u64::MAX, 1, 7, 30]).expect("the disk is well");
+        let capacity_events = *g.choose(&[u64::MAX, 1, 7, 30]).expect("there is a choice");
         Trace(Level::arbitrary(g), capacity_events, Vec::arbitrary(g))
     }
 
@@ -217,7 +220,7 @@ impl Machine {
                 self.open();
             }
             Kill | PowerCut { .. } => {
-                std::mem::forget(self.log.take());
+                stop_process(&self.world.sim, self.log.take().expect("open between the steps"));
                 self.queued.clear(); // in no file yet
                 match op {
                     PowerCut { seed } => {
@@ -354,17 +357,12 @@ fn holds(Trace(level, capacity_events, ops): Trace) -> bool {
 
 /// Runs the trace of `seed`; panics as it fails, and does not look for a shorter one.
 pub fn run_once(seed: u64) {
-    holds(Trace::arbitrary(&mut Gen::from_size_and_seed(60, seed)));
+    holds(Trace::arbitrary(&mut Gen::from_size_and_seed(TRACE_SIZE, seed)));
 }
 
 /// Runs the trace of `seed`; panics with the shortest trace that fails as it does.
 pub fn run_seed(seed: u64) {
-    // fresh, or a bad trace would be told with what came before it
-    let property = holds as fn(Trace) -> bool;
-    let gen_of = || Gen::from_size_and_seed(60, seed);
-    if let Err(failed) = QuickCheck::new().rng(gen_of()).tests(1).max_tests(1).quicktest(property) {
-        panic!("{failed:?}");
-    }
+    run_trace(holds, TRACE_SIZE, seed);
 }
 
 #[cfg(test)]

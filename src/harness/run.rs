@@ -215,7 +215,8 @@ pub fn keep_panics() {
     }));
 }
 
-fn message_of(panic: &(dyn Any + Send)) -> String {
+/// What a panic of this thread said, and where.
+pub(super) fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
     let place = PLACE.take();

@@ -103,13 +103,6 @@ impl World {
         Some(log)
     }
 
-    /// Compares a log that was opened elsewhere with what it must be.
-    pub(crate) fn check(&mut self, log: &Log, opened: &Opened) {
-        self.check_records(log, opened);
-        self.check_cursors(opened);
-        self.unsynced_lost = false;
-    }
-
     /// As [`World::open`]; what the cursors must be is the caller's, who then says that what was
     /// not synced is there or gone.
     pub(crate) fn open_records(&mut self) -> Option<(Log, Opened)> {

@@ -248,6 +248,11 @@ impl Sim {
         disk.crash_at = Some(disk.calls.len() + calls);
     }
 
+    /// The machine stops now: nothing that is done to the disk from here on reaches it.
+    pub fn stop(&self) {
+        self.disk().crashed = true;
+    }
+
     /// Whether the machine has stopped.
     pub fn crashed(&self) -> bool {
         self.disk().crashed

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::SignedDuration;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Exit code: a promise was broken.
@@ -206,18 +207,18 @@ fn with_bar(part: Part, course: &Course, count: &Count) -> Result<(), Broken> {
     let bar = ProgressBar::with_draw_target(goal, ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(style).expect("it is a template"));
     bar.set_prefix(part.name());
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 let (seeds, cases) = (count.seeds(), count.cases());
                 bar.set_position(if course.cases.is_some() { cases } else { seeds });
                 bar.set_message(format!("{seeds} seeds, {cases} {}", part.cases()));
-                std::thread::park_timeout(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100));
             }
         });
         let result = run_part(part, course, count);
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
         bar.finish_and_clear();
         result
     })

@@ -3,7 +3,7 @@
 use super::harm::{Harm, How};
 use super::image::{Ending, HEADER, Image, JOURNAL, Part, What};
 use crate::event::Records;
-use crate::harness::{batch, record};
+use crate::harness::{batch, record, stop_process};
 use crate::inspect::{LogDir, verify};
 use crate::log::{Log, LogError, LogOptions, MissingReason, OnCorruption, Opened};
 use crate::offset::Offset;
@@ -81,7 +81,7 @@ impl Case<'_> {
             }
             Ok((log, opened)) => {
                 let found = self.found(&log, &opened, &hit);
-                std::mem::forget(log);
+                stop_process(&sim, log);
                 self.judge("halt", &found, &promise);
                 assert_eq!(found.damages, 0, "{self}: halt opens in spite of damage");
                 false
@@ -99,7 +99,7 @@ impl Case<'_> {
         if again {
             self.check_again(&sim, log, &found);
         } else {
-            std::mem::forget(log);
+            stop_process(&sim, log);
         }
         let fate = self.fate(&hit, &promise, &found);
         if look {
@@ -288,7 +288,7 @@ impl Case<'_> {
         let put = put.unwrap_or_else(|error| panic!("{self}: no put: {error}"));
         let last = found.delivered.last().copied();
         assert!(last.is_none_or(|last| last < put.start.0), "{self}: offset used again");
-        std::mem::forget(log);
+        stop_process(sim, log);
         let sim = sim.restart(End::Kill);
         let (log, _) = match self.open(&sim, OnCorruption::Quarantine) {
             Err(error) => panic!("{self}: does not open again: {error}"),
@@ -302,7 +302,7 @@ impl Case<'_> {
         }
         assert!(delivered.remove(&put.start.0), "{self}: the new event is lost");
         assert_eq!(delivered, found.delivered, "{self}: opening again finds something else");
-        std::mem::forget(log);
+        stop_process(&sim, log);
     }
 
     fn fate(&self, hit: &Hit<'_>, promise: &Promise, found: &Found) -> Fate {

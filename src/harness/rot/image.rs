@@ -1,6 +1,6 @@
 //! A clean image of a log: its files, what each byte of them means, and what must come out of it.
 
-use crate::harness::World;
+use crate::harness::{World, stop_process};
 use crate::log::{
     Durability, Log, SEGMENT_HEADER_LEN, Segment, Step, TRAILER_LEN, Walk, is_data, list_segments,
     read_meta, read_state, seal_position, usable_end,
@@ -98,7 +98,7 @@ impl Image {
         fill(&mut world, &log, 3); // of all but the last one, only later headers tell
         match ending {
             Ending::Closed => log.close().expect("the disk is well"),
-            Ending::Killed | Ending::PowerCut => std::mem::forget(log), // the process just stops
+            Ending::Killed | Ending::PowerCut => stop_process(&world.sim, log),
         }
         world.sim = match ending {
             Ending::PowerCut => world.sim.power_cut(Cut::All { pages: true, names: true }),

@@ -3,6 +3,7 @@
 use super::harm::{Extent, Harm, How};
 use super::image::{HEADER, Image, Piece, What};
 use crate::event::Records;
+use crate::harness::stop_process;
 use crate::log::{Log, MissingReason};
 use crate::offset::{Offset, OffsetRange};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) fn header_bits(image: &Image, extent: &Extent) -> u64 {
             }
         }
     }
-    std::mem::forget(log);
+    stop_process(&sim, log);
     count
 }
 

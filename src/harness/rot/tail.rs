@@ -2,10 +2,8 @@
 
 use super::harm::Extent;
 use super::image::{BLOCK, Files, live};
-use crate::harness::World;
-use crate::log::Log;
+use crate::harness::{World, stop_process};
 use crate::sim::{Cut, Sim};
-use std::sync::Arc;
 
 const SECTOR: usize = 512;
 /// Most pages of the last group.
@@ -84,12 +82,9 @@ impl Group {
         let mut world = self.world.clone();
         world.sim = sim;
         let told = Told { what: format!("{}, byte {}: {what}", self.file, self.at) };
-        let (log, opened) = match Log::open(Arc::new(world.sim.clone()), world.options()) {
-            Err(error) => panic!("a torn tail needs help: {error}"),
-            Ok(opened) => opened,
-        };
-        world.check(&log, &opened); // all that was acknowledged, and of the rest whole batches
-        std::mem::forget(log);
+        // all that was acknowledged must be there, and of the rest whole batches
+        let log = world.open().expect("a torn tail opens without help");
+        stop_process(&world.sim, log);
         drop(told);
     }
 }
@@ -107,7 +102,7 @@ fn stopped(seed: u64, calls: usize) -> Option<(World, Files)> {
     let lens = (0..records).map(|_| world.rng.usize(bytes_max / 3..bytes_max));
     let lens = lens.collect();
     world.put(&log, &[lens]);
-    std::mem::forget(log);
+    stop_process(&world.sim, log);
     (!world.limbo.is_empty()).then_some((world, before))
 }
 
