@@ -11,7 +11,7 @@ mod support;
 use levada::rpc::avro::Status;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::record::{Record, StopAtEnd};
+use support::record::Record;
 use support::{Agent, Producer, lines_below, number, report, seed, walctl};
 
 /// An agent lives this long under load, at most.
@@ -51,11 +51,7 @@ fn kill_loop(sinks: usize, policy: &str) {
     let record = Record::default();
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let _stop = StopAtEnd(&record);
-        for producer in 0..3 {
-            let record = &record;
-            scope.spawn(move || record.produce(producer));
-        }
+        let _stop = record.start_producers(scope);
         for kill in 0..kills {
             let mut agent = Agent::start(dir.path(), &config, &[]);
             if kill > 0 && random.u8(..) < 64 {

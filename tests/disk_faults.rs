@@ -31,7 +31,7 @@ use mounts::{Eater, SinkDisk, in_own_mounts, mount_ext4, mount_tmpfs, run};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::record::{Record, StopAtEnd, wait};
+use support::record::{Record, wait};
 use support::{Agent, Producer, lines_below, number, report, seed, skip, walctl};
 
 /// Writes a config: an Avro source, a log in `disk/c`, and a sink that tries again soon. Some keys
@@ -130,11 +130,7 @@ fn full_disks(name: &str, dir: &Path) {
     let out = SinkDisk::mount(dir.join("out"));
     let record = Record::of_large_events(1000);
     let (kills, healed) = std::thread::scope(|scope| {
-        let _stop = StopAtEnd(&record);
-        for producer in 0..3 {
-            let record = &record;
-            scope.spawn(move || record.produce(producer));
-        }
+        let _stop = record.start_producers(scope);
         let mut agent = Agent::start(dir, &config, &[]);
         record.agent_is_at(agent.address());
         let (config, record, kills, healed) = (config.clone(), &record, 0, 0);
@@ -185,11 +181,7 @@ fn sigstop_keeps_the_log_owned_and_loses_nothing() {
     let record = Record::default();
     let acks = || record.acks.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
-        let _stop = StopAtEnd(&record);
-        for producer in 0..3 {
-            let record = &record;
-            scope.spawn(move || record.produce(producer));
-        }
+        let _stop = record.start_producers(scope);
         let mut agent = Agent::start(dir, &config, &[]);
         record.agent_is_at(agent.address());
         for _ in 0..2 {
@@ -284,11 +276,7 @@ fn power_cuts(name: &str, dir: &Path) {
     let mut machine = Machine { dir, config: config.clone(), fs, record: &record, random };
     let mut lost = Lost::default();
     std::thread::scope(|scope| {
-        let _stop = StopAtEnd(&record);
-        for producer in 0..3 {
-            let record = &record;
-            scope.spawn(move || record.produce(producer));
-        }
+        let _stop = record.start_producers(scope);
         for _ in 0..cuts {
             let Lost { pages, torn, names } = machine.run_until_cut();
             lost.pages += pages;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 /// What the producers know.
@@ -33,7 +34,7 @@ pub struct Record {
 }
 
 /// Stops the producers of a record when dropped, also when a check fails: the scope waits for them.
-pub struct StopAtEnd<'a>(pub &'a Record);
+pub struct StopAtEnd<'a>(&'a Record);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
@@ -58,9 +59,17 @@ impl Record {
         self.port.store(0, Ordering::Relaxed);
     }
 
+    /// Starts some producers; they stop when what is returned is dropped.
+    pub fn start_producers<'s, 'r>(&'r self, scope: &'s Scope<'s, 'r>) -> StopAtEnd<'r> {
+        for producer in 0..3 {
+            scope.spawn(move || self.produce(producer));
+        }
+        StopAtEnd(self)
+    }
+
     /// Sends numbered events until told to stop, each put a batch of 1 to 40; after each lost
     /// connection it goes on with new numbers.
-    pub fn produce(&self, producer: usize) {
+    fn produce(&self, producer: usize) {
         let mut next = 0u64;
         let mut connection: Option<Producer> = None;
         while !self.stop.load(Ordering::Relaxed) {
