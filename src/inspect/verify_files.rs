@@ -134,6 +134,7 @@ pub(super) fn footer(
         last_time_ms: found.end.last_time_ms,
         chain_crc: found.end.chain,
     };
+    let clean = log.state.is_some_and(|state| state.clean);
     let trailer = page(&*segment.file, at, TRAILER_LEN);
     match Trailer::decode(segment.seed, &trailer) {
         Ok(trailer) if trailer != expected && !holes => {
@@ -147,7 +148,6 @@ pub(super) fn footer(
         Err(error) => {
             let bytes = expected.encode(segment.seed);
             let alike = trailer.iter().zip(bytes).filter(|(found, wanted)| *found == wanted);
-            let clean = log.state.is_some_and(|state| state.clean);
             let written = !last || (clean && log.owner.is_some()) || alike.count() > TRAILER_ALIKE;
             if written {
                 report.problem(&name, at, offset, "trailer", error.to_string());
@@ -160,8 +160,7 @@ pub(super) fn footer(
     }
     // the next segment of the same owner begins after the seal's sync; the end of an owner may tear it
     let next = log.segments.iter().find(|next| next.id() > segment.id());
-    let clean = last && log.state.is_some_and(|state| state.clean);
-    let torn = !clean && next.is_none_or(|next| next.header.epoch > segment.header.epoch);
+    let torn = !(last && clean) && next.is_none_or(|next| next.header.epoch > segment.header.epoch);
     seal(segment, found, holes, torn, report);
 }
 

@@ -307,15 +307,16 @@ impl Journal {
     pub fn settle(&mut self, found: &JournalFound, released: u64) -> Result<(), LogError> {
         let Some(newest) = &found.newest else { return Ok(()) };
         let mark = Mark { released: newest.mark.released.max(released), ..newest.mark };
+        if !self.unclear && mark == newest.mark {
+            return Ok(());
+        }
         if self.unclear {
             self.wipe(self.active)?;
-            self.record(mark, &newest.payload, newest.time_ms)?;
-            self.sync()?;
+        }
+        self.record(mark, &newest.payload, newest.time_ms)?;
+        self.sync()?;
+        if std::mem::take(&mut self.unclear) {
             self.wipe(1 - self.active)?;
-            self.unclear = false;
-        } else if mark.released > newest.mark.released {
-            self.record(mark, &newest.payload, newest.time_ms)?;
-            self.sync()?;
         }
         Ok(())
     }
