@@ -108,7 +108,7 @@ impl Machine {
 
     fn try_open(&mut self) -> bool {
         let before = self.world.records.clone();
-        let Some((log, opened)) = self.world.open_records() else { return false };
+        let Some((log, opened, looked)) = self.world.open_records() else { return false };
         let seen = before.range(self.world.reclaimed..);
         for (_, record) in seen.filter(|(at, _)| !self.world.records.contains_key(at)) {
             self.must.remove(&number_of(record)); // that this is legal was just checked
@@ -118,7 +118,7 @@ impl Machine {
         let found = found.expect("cursors that were never saved are found");
         let least = if self.world.unsynced_lost { self.synced } else { self.kept };
         assert!(found >= least, "cursors went back from save {least} to {found}");
-        self.world.unsynced_lost = false;
+        self.world.unsynced_lost &= !looked;
         let save = self.saves.swap_remove(found);
         self.truths.clone_from(&save.truths);
         let states = match &save.bytes[..] {

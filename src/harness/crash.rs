@@ -149,6 +149,13 @@ mod tests {
         each_seed("LEVADA_CRASH_RUNS", 600, run);
     }
 
+    /// At `os` a crash within the last call of an opening: the log opened and could not be read. The
+    /// model took what it had not looked at for there, and missed it after the next opening.
+    #[test]
+    fn runs_that_failed_once_pass() {
+        [2078, 2898].into_iter().for_each(run);
+    }
+
     #[test]
     fn log_survives_every_crash_state_of_fixed_traces() {
         let seen = Seen::default();

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Records of one put; shared, for a world is cloned often.
 pub(crate) type Put = Vec<Arc<[u8]>>;
 
+/// Bytes of the longest record.
+const LEN_MAX: usize = 17_600;
+
 /// Segments start on multiples of this.
 const GROUP: u64 = 4096;
 
@@ -97,20 +100,22 @@ impl World {
 
     /// Opens, or is crashed while it does, or is made to fail.
     pub fn open(&mut self) -> Option<Log> {
-        let (log, opened) = self.open_records()?;
-        self.check_cursors(&opened);
-        self.unsynced_lost = false;
+        let (log, opened, looked) = self.open_records()?;
+        if looked {
+            self.check_cursors(&opened);
+            self.unsynced_lost = false;
+        }
         Some(log)
     }
 
     /// As [`World::open`]; what the cursors must be is the caller's, who then says that what was
-    /// not synced is there or gone.
-    pub(crate) fn open_records(&mut self) -> Option<(Log, Opened)> {
+    /// not synced is there or gone: if the records could be looked at, which is the last.
+    pub(crate) fn open_records(&mut self) -> Option<(Log, Opened, bool)> {
         self.attempt.clear();
         match Log::open(Arc::new(self.sim.clone()), self.options()) {
             Ok((log, opened)) => {
-                self.check_records(&log, &opened);
-                Some((log, opened))
+                let looked = self.check_records(&log, &opened);
+                Some((log, opened, looked))
             }
             Err(error) => {
                 assert!(self.excused(), "opening fails: {error}");
@@ -123,8 +128,8 @@ impl World {
         self.records.last_key_value().map_or(0, |(at, _)| at + 1)
     }
 
-    /// Compares what the log gives with what it must.
-    fn check_records(&mut self, log: &Log, opened: &Opened) {
+    /// Compares what the log gives with what it must; false if the disk keeps it from giving.
+    fn check_records(&mut self, log: &Log, opened: &Opened) -> bool {
         let report = &opened.report;
         assert!(report.damage.is_empty(), "no damage was done: {:?}", report.damage);
         assert!(report.epoch > self.epoch, "each owner has an epoch of its own");
@@ -138,7 +143,10 @@ impl World {
         let tail = log.tails().tail;
         assert!(tail.0 >= self.seen, "offsets that were seen are not used again");
         let read = match log.reader().read(Offset(self.reclaimed)..tail, u64::MAX) {
-            Err(error) => return assert!(self.excused(), "reading fails: {error}"),
+            Err(error) => {
+                assert!(self.excused(), "reading fails: {error}");
+                return false;
+            }
             Ok(read) => read,
         };
         let mut found = BTreeMap::new();
@@ -172,6 +180,7 @@ impl World {
         assert_eq!(more.next(), None, "nothing comes up that was not put");
         self.records = found;
         self.weak = false;
+        true
     }
 
     /// Compares the cursors found with those saved and synced.
@@ -212,7 +221,9 @@ impl World {
         for _ in 0..self.rng.usize(1..4) {
             let count = self.rng.usize(1..4);
             let len_max = if self.rng.u8(..5) == 0 { 18_000 } else { 900 };
-            puts.push((0..count).map(|_| self.rng.usize(8..len_max)).collect::<Vec<_>>());
+            // three of the longest are the most that a segment takes
+            let len = |_| self.rng.usize(8..len_max).min(LEN_MAX);
+            puts.push((0..count).map(len).collect::<Vec<_>>());
         }
         self.put(log, &puts);
     }
