@@ -5,7 +5,7 @@
 mod support;
 
 use levada::event::Event;
-use levada::log::{BatchBuilder, Log, LogOptions};
+use levada::log::{BatchBuilder, Log, LogOptions, seal_position};
 use levada::offset::Offset;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -292,6 +292,30 @@ fn damaged_cursor_record_is_found_and_a_torn_end_is_no_trouble() {
         flip(&cursor, position);
     }
     assert_eq!(json("verify", dir.path()).0, 0);
+}
+
+/// A power cut within a roll left a segment's trailer and took its seal: that was reported as damage.
+#[test]
+fn torn_seal_is_a_note_where_an_owner_ended_and_trouble_elsewhere() {
+    for (last, list, kind) in [(true, "notes", "torn-seal"), (false, "problems", "seal")] {
+        let dir = closed(40);
+        std::fs::remove_file(dir.path().join("STATE")).unwrap(); // lost with the power
+        let segments = json("ls", dir.path()).1["segments"].as_array().unwrap().len() as u64;
+        let torn = segment(dir.path(), if last { segments } else { 1 });
+        let file = std::fs::OpenOptions::new().write(true).open(torn).unwrap();
+        file.write_all_at(&[0; 512], seal_position(SEGMENT)).unwrap();
+        let check = |when: &str| {
+            let (code, report) = json("verify", dir.path());
+            assert_eq!(code, i32::from(!last), "{when}: {report}");
+            assert!(kinds(&report, list).iter().any(|found| found == kind), "{when}: {report}");
+        };
+        check("at once");
+        // the next owner goes on behind it
+        let (log, _) = Log::open_dir(dir.path(), options()).unwrap();
+        put(&log, 400..410);
+        log.close().unwrap();
+        check("after a clean stop");
+    }
 }
 
 /// A power cut within the first sync of a segment left a batch of it and tore a copy of its header:
