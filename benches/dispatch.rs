@@ -5,8 +5,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use levada::dispatch::{
-    Action, Balance, Command, DispatchOptions, Dispatcher, FailurePolicy, GroupOptions, LeaseId,
-    Millis, SinkId, SinkOptions,
+    Action, Command, DispatchOptions, Dispatcher, FailurePolicy, GroupOptions, LeaseId, Millis,
+    SinkId, SinkOptions,
 };
 use levada::offset::Offset;
 use std::collections::VecDeque;
@@ -21,10 +21,13 @@ struct Running {
 
 impl Running {
     fn new(sinks: usize, policy: FailurePolicy) -> Running {
-        let sink = |index| SinkOptions { policy, ..SinkOptions::named(format!("k{index}")) };
+        let sink = |index| SinkOptions {
+            policy: policy.into(),
+            ..SinkOptions::named(format!("k{index}"))
+        };
         let sinks: Vec<_> = (0..sinks).map(sink).collect();
         let ids = (0..sinks.len()).map(SinkId);
-        let group = GroupOptions { name: "default".into(), balance: Balance::RoundRobin, sinks };
+        let group = GroupOptions { name: "default".into(), sinks, ..GroupOptions::default() };
         let options = DispatchOptions { groups: vec![group], seed: 1 };
         let dispatcher = Dispatcher::restore(&options, &[], Offset(0)..Offset(0));
         let mut running = Running { dispatcher, leases: VecDeque::new(), tail: 0 };

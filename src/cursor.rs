@@ -17,6 +17,23 @@ pub struct TriedRange {
     pub range: OffsetRange,
     /// Deliveries begun so far, a lease's own included; 0 if it came back untouched.
     pub attempts: u32,
+    /// How often the process ended uncleanly while a sink had them.
+    pub crashes: u32,
+    /// The most of them in one lease; 0: as many as the sink takes. It shrinks while what fails
+    /// among them is looked for.
+    pub lend_max: u32,
+}
+
+impl TriedRange {
+    /// Offsets of which nothing is known but the attempts.
+    pub fn new(range: OffsetRange, attempts: u32) -> TriedRange {
+        TriedRange { range, attempts, crashes: 0, lend_max: 0 }
+    }
+
+    /// Other offsets with the same past.
+    pub fn of(&self, range: OffsetRange) -> TriedRange {
+        TriedRange { range, ..self.clone() }
+    }
 }
 
 /// A consumer group: sinks that compete for the events of one channel.
@@ -24,6 +41,9 @@ pub struct TriedRange {
 pub struct GroupState {
     /// Its name, unique in its channel.
     pub name: String,
+    /// Where the group began, or was set back to: what lies below was never its own. The counts of
+    /// events below are of what lies above.
+    pub first: Offset,
     /// Every offset below is done.
     pub watermark: Offset,
     /// What is done above the watermark: rising, with a gap before each.
@@ -32,8 +52,15 @@ pub struct GroupState {
     pub waiting: Vec<TriedRange>,
     /// The group's sinks in config order.
     pub sinks: Vec<SinkState>,
-    /// Events passed because the log could not give them.
+    /// Events passed because the log could not give them, or because a policy gave them up.
     pub lost_events: u64,
+    /// Events set aside in the dead-letter log.
+    pub dead_events: u64,
+    /// Events passed for their age.
+    pub expired_events: u64,
+    /// End of what the dead-letter log had when this was taken, its offsets: what lies there and
+    /// behind is not yet counted here.
+    pub dead_tail: Offset,
 }
 
 /// One sink's cursor.
@@ -62,6 +89,10 @@ pub struct SinkCounters {
     pub failed_events: u64,
     /// Events lent to it with an attempt above 1.
     pub redelivered_events: u64,
+    /// Events that it failed, and that went to the dead letters.
+    pub dead_events: u64,
+    /// Events that it failed, and that its policy gave up.
+    pub lost_events: u64,
 }
 
 /// Why a [`GroupState`] cannot be: a lower-case sentence with the offsets in question.
@@ -130,7 +161,7 @@ mod tests {
     }
 
     fn tried(from: u64, to: u64) -> TriedRange {
-        TriedRange { range: range(from, to), attempts: 1 }
+        TriedRange::new(range(from, to), 1)
     }
 
     fn state() -> GroupState {
@@ -143,7 +174,7 @@ mod tests {
                 SinkState { name: "a".into(), leases: vec![tried(15, 20)], ..Default::default() },
                 SinkState { name: "b".into(), retry: vec![tried(30, 32)], ..Default::default() },
             ],
-            lost_events: 0,
+            ..GroupState::default()
         }
     }
 

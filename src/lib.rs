@@ -6,6 +6,7 @@
 // 0: words that everything shares
 pub mod cursor;
 pub mod event;
+pub mod fate;
 pub mod offset;
 // 1: the engine, and pure text and byte formats
 pub mod codec;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of `src`, lowest layer first. A module may use its own layer's and lower ones.
 const LAYERS: [&[&str]; 8] = [
-    &["event", "offset", "cursor"],
+    &["event", "offset", "cursor", "fate"],
     &["codec", "config", "log", "rpc"],
     &["channel", "sim", "sink"],
     &["dispatch", "ingest"],

@@ -108,10 +108,7 @@ fn group(end: u64) -> GroupState {
     GroupState {
         name: "default".into(),
         watermark: Offset(end / 2),
-        waiting: vec![levada::cursor::TriedRange {
-            range: Offset(end / 2)..Offset(end),
-            attempts: 2,
-        }],
+        waiting: vec![levada::cursor::TriedRange::new(Offset(end / 2)..Offset(end), 2)],
         sinks: vec![sink],
         ..GroupState::default()
     }

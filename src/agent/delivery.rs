@@ -217,6 +217,7 @@ impl Work {
             Command::Deliver { sink, lease, range, .. } => {
                 self.deliver(sink, lease, range, actions);
             }
+            Command::Bury(_) | Command::Ended { .. } => {}
             Command::WakeAt(at) => self.wake_at = Some(at),
             Command::Notice(notice) => self.say(&notice),
             Command::Stopped => self.stopped = true,
@@ -383,6 +384,7 @@ impl Work {
                 "sink {}: works again after {failures} failures over {events} events",
                 name(sink)
             ),
+            Notice::SinkStopped { .. } | Notice::Buried { .. } => {}
             Notice::Lost { group, range, events } => tracing::error!(
                 "channel {channel}: group {group} passed {events} events that the log can't give \
                  (offsets {}..{})",

@@ -109,23 +109,24 @@ fn dispatch_options(channel: &ChannelPlan, sinks: Vec<SinkOptions>) -> DispatchO
     let balance = match channel.balancer {
         BalancerKind::RoundRobin => Balance::RoundRobin,
     };
-    let group = GroupOptions { name: DEFAULT_GROUP.to_owned(), balance, sinks };
+    let group =
+        GroupOptions { name: DEFAULT_GROUP.to_owned(), balance, sinks, ..GroupOptions::default() };
     DispatchOptions { groups: vec![group], seed: fastrand::u64(..) }
 }
 
 fn sink_options_of(channel: &ChannelPlan, sink: &SinkPlan, batch_events_max: u32) -> SinkOptions {
     SinkOptions {
-        name: sink.name.clone(),
         batch_events_max,
         queue_size: channel.queue_leases,
         policy: match sink.policy.kind {
-            PolicyKind::Requeue => FailurePolicy::Requeue,
-            PolicyKind::RetryAndResume => FailurePolicy::RetryAndResume,
+            PolicyKind::Requeue => FailurePolicy::Requeue.into(),
+            PolicyKind::RetryAndResume => FailurePolicy::RetryAndResume.into(),
         },
         backoff: Backoff {
             first_ms: sink.policy.backoff.as_millis() as u64,
             max_ms: sink.policy.max_backoff.as_millis() as u64,
         },
+        ..SinkOptions::named(&sink.name)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::dispatch::{Action, LeaseId, SinkId};
 use crate::event::EventBatch;
-use crate::sink::{FailedEvents, Failure, Outcome, Sink};
+use crate::sink::{Cause, FailedEvents, Failure, Outcome, Sink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until};
 
@@ -84,7 +84,12 @@ impl SinkTask {
                 Outcome::Failed(failure) => Action::Failed { lease, failure },
             },
             Job::Unreadable(lease, reason) => {
-                let failure = Failure { events: FailedEvents::All, retryable: true, reason };
+                let failure = Failure {
+                    events: FailedEvents::All,
+                    cause: Cause::Unreadable,
+                    retryable: true,
+                    reason,
+                };
                 Action::Failed { lease, failure }
             }
         };

@@ -2,22 +2,29 @@
 //! are checked, and the state's own rule.
 //!
 //! ```text
-//! cursors := version u8 = 1 | group_count | group*        counts, offsets: varint; text: len, UTF-8
-//! group   := name | watermark | lost | ranges acked | tried waiting | sink_count | sink*
+//! cursors := version u8 = 2 | group_count | group*        counts, offsets: varint; text: len, UTF-8
+//! group   := name | watermark | lost | first dead expired dead_tail | ranges acked | tried waiting
+//!            | sink_count | sink*
 //! sink    := name | position | tried leases | tried retry | leases delivered failed redelivered
-//! ranges  := count | (from, len)*           tried := count | (from, len, attempts)*
+//!            | dead lost
+//! ranges  := count | (from, len)*
+//! tried   := count | (from, len, attempts, crashes, lend_max)*
 //! ```
+//! Version 1 had no dead letters: no `first dead expired dead_tail`, no `dead lost`, no `crashes
+//! lend_max`. It is read, and what it lacks is 0.
 
 use crate::cursor::{GroupState, SinkCounters, SinkState, TriedRange};
 use crate::offset::{Offset, OffsetRange};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why bytes are no cursors.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CursorsError {
     /// Written by another version.
-    #[error("cursors of version {0}, this build reads version {VERSION}: use a matching levada")]
+    #[error(
+        "cursors of version {0}, this build reads versions 1 to {VERSION}: use a matching levada"
+    )]
     Version(u8),
     /// Shorter or longer than they say.
     #[error("cursors end at byte {0} of a field")]
@@ -35,6 +42,9 @@ pub fn encode(groups: &[GroupState]) -> Vec<u8> {
         out.text(&group.name);
         out.number(group.watermark.0);
         out.number(group.lost_events);
+        for number in [group.first.0, group.dead_events, group.expired_events, group.dead_tail.0] {
+            out.number(number);
+        }
         out.number(group.acked.len() as u64);
         group.acked.iter().for_each(|range| out.range(range));
         out.tried(&group.waiting);
@@ -44,9 +54,15 @@ pub fn encode(groups: &[GroupState]) -> Vec<u8> {
             out.number(sink.position.0);
             out.tried(&sink.leases);
             out.tried(&sink.retry);
-            let SinkCounters { leases, delivered_events, failed_events, redelivered_events } =
-                sink.counters;
-            for count in [leases, delivered_events, failed_events, redelivered_events] {
+            let counts = sink.counters;
+            for count in [
+                counts.leases,
+                counts.delivered_events,
+                counts.failed_events,
+                counts.redelivered_events,
+                counts.dead_events,
+                counts.lost_events,
+            ] {
                 out.number(count);
             }
         }
@@ -60,11 +76,11 @@ pub fn encode(groups: &[GroupState]) -> Vec<u8> {
 /// The bytes are none, or the state they hold can't be.
 pub fn decode(bytes: &[u8]) -> Result<Vec<GroupState>, CursorsError> {
     match bytes.first() {
-        Some(&VERSION) => {}
+        Some(1..=VERSION) => {}
         Some(&other) => return Err(CursorsError::Version(other)),
         None => return Err(CursorsError::Length(0)),
     }
-    let mut input = In { rest: &bytes[1..], len: bytes.len() };
+    let mut input = In { version: bytes[0], rest: &bytes[1..], len: bytes.len() };
     let mut groups = Vec::new();
     for _ in 0..input.number()? {
         let group = input.group()?;
@@ -102,12 +118,15 @@ impl Out {
         self.number(ranges.len() as u64);
         for tried in ranges {
             self.range(&tried.range);
-            self.number(tried.attempts.into());
+            for number in [tried.attempts, tried.crashes, tried.lend_max] {
+                self.number(number.into());
+            }
         }
     }
 }
 
 struct In<'a> {
+    version: u8,
     rest: &'a [u8],
     len: usize,
 }
@@ -156,9 +175,20 @@ impl In<'_> {
     fn tried(&mut self) -> Result<Vec<TriedRange>, CursorsError> {
         self.list(|input| {
             let range = input.range()?;
-            let attempts = u32::try_from(input.number()?).map_err(|_| input.short())?;
-            Ok(TriedRange { range, attempts })
+            let attempts = input.small()?;
+            let (crashes, lend_max) =
+                if input.version > 1 { (input.small()?, input.small()?) } else { (0, 0) };
+            Ok(TriedRange { range, attempts, crashes, lend_max })
         })
+    }
+
+    fn small(&mut self) -> Result<u32, CursorsError> {
+        u32::try_from(self.number()?).map_err(|_| self.short())
+    }
+
+    /// A number that version 1 did not have.
+    fn number_of_2(&mut self) -> Result<u64, CursorsError> {
+        if self.version > 1 { self.number() } else { Ok(0) }
     }
 
     fn group(&mut self) -> Result<GroupState, CursorsError> {
@@ -166,6 +196,10 @@ impl In<'_> {
             name: self.text()?,
             watermark: Offset(self.number()?),
             lost_events: self.number()?,
+            first: Offset(self.number_of_2()?),
+            dead_events: self.number_of_2()?,
+            expired_events: self.number_of_2()?,
+            dead_tail: Offset(self.number_of_2()?),
             acked: self.list(Self::range)?,
             waiting: self.tried()?,
             sinks: self.list(Self::sink)?,
@@ -183,6 +217,8 @@ impl In<'_> {
                 delivered_events: self.number()?,
                 failed_events: self.number()?,
                 redelivered_events: self.number()?,
+                dead_events: self.number_of_2()?,
+                lost_events: self.number_of_2()?,
             },
         })
     }
@@ -193,7 +229,8 @@ mod tests {
     use super::*;
 
     fn tried(from: u64, to: u64, attempts: u32) -> TriedRange {
-        TriedRange { range: Offset(from)..Offset(to), attempts }
+        let range = Offset(from)..Offset(to);
+        TriedRange { range, attempts, crashes: 1, lend_max: 10 }
     }
 
     fn groups() -> Vec<GroupState> {
@@ -212,9 +249,15 @@ mod tests {
                     delivered_events: 2,
                     failed_events: 3,
                     redelivered_events: u64::MAX,
+                    dead_events: 4,
+                    lost_events: 5,
                 },
             }],
             lost_events: 7,
+            first: Offset(900),
+            dead_events: 8,
+            expired_events: 9,
+            dead_tail: Offset(11),
         }]
     }
 
@@ -222,6 +265,37 @@ mod tests {
     fn cursors_survive_their_bytes() {
         assert_eq!(decode(&encode(&groups())), Ok(groups()));
         assert_eq!(decode(&encode(&[])), Ok(vec![]));
+    }
+
+    #[test]
+    fn cursors_of_version_1_are_read() {
+        // group "g": watermark 5, lost 1, acked 7..9, waiting 5..7 after 3 attempts, sink "k"
+        let bytes =
+            [&[1, 1, 1, b'g', 5, 1, 1, 7, 2, 1, 5, 2, 3, 1, 1, b'k'][..], &[9, 0, 0, 1, 2, 3, 4]]
+                .concat();
+        let groups = decode(&bytes).unwrap();
+        let sink = SinkState {
+            name: "k".into(),
+            position: Offset(9),
+            counters: SinkCounters {
+                leases: 1,
+                delivered_events: 2,
+                failed_events: 3,
+                redelivered_events: 4,
+                ..SinkCounters::default()
+            },
+            ..SinkState::default()
+        };
+        let group = GroupState {
+            name: "g".into(),
+            watermark: Offset(5),
+            lost_events: 1,
+            acked: vec![Offset(7)..Offset(9)],
+            waiting: vec![TriedRange::new(Offset(5)..Offset(7), 3)],
+            sinks: vec![sink],
+            ..GroupState::default()
+        };
+        assert_eq!(groups, [group]);
     }
 
     #[test]

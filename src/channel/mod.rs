@@ -6,6 +6,7 @@ use async_trait::async_trait;
 pub mod collect;
 pub mod cursors;
 pub mod keys;
+pub mod letter;
 pub mod log;
 
 /// Where sources put batches.

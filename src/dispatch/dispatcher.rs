@@ -68,6 +68,13 @@ impl Dispatcher {
                 self.groups[group].sink_down(index, reason, &mut self.turn);
             }
             Action::Timer => {}
+            Action::Read { .. }
+            | Action::Buried(_)
+            | Action::NotBuried { .. }
+            | Action::Letters { .. }
+            | Action::Expire { .. }
+            | Action::Rewind { .. }
+            | Action::Resume(_) => {}
             Action::Stop => self.turn.stopping = true,
             Action::Delivered { lease } => self.answer(lease, Group::delivered),
             Action::Returned { lease } => self.answer(lease, Group::returned),

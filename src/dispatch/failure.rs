@@ -1,6 +1,6 @@
 //! What a failed delivery does, and how long the next attempt waits: pure decisions.
 
-/// The policy of a sink.
+/// The policies by name; each is a [`Policy`] with its own defaults.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum FailurePolicy {
     /// The range is released: any sink of the group may take it after the back-off (Flume's
@@ -9,6 +9,67 @@ pub enum FailurePolicy {
     Requeue,
     /// The sink's cursor rewinds: the same sink sends it again, before anything later.
     RetryAndResume,
+    /// No second attempt: the cursor passes the range, which is listed as lost.
+    Fail,
+    /// After its attempts an event goes to the dead-letter log.
+    DeadLetter,
+}
+
+/// Where events wait for another attempt.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Among all: any sink of the group may take them.
+    #[default]
+    Release,
+    /// With their sink, which takes nothing later before them.
+    Rewind,
+}
+
+/// What becomes of events whose attempts are used up.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Exhausted {
+    /// The sink stops, its cursor in place: nothing is lost.
+    #[default]
+    Stop,
+    /// The cursor passes them; they are listed as lost.
+    Fail,
+    /// They go to the dead-letter log.
+    DeadLetter,
+}
+
+/// What a failed delivery does.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Where events wait for another attempt.
+    pub order: Order,
+    /// Deliveries of an event before `on_exhausted`; 0: without end. What the sink calls not
+    /// retryable has none left if there is a bound.
+    pub max_attempts: u32,
+    /// What follows the last of them.
+    pub on_exhausted: Exhausted,
+    /// Whether a batch that fails as a whole is split until the events that fail are found; only
+    /// these are exhausted.
+    pub isolate: bool,
+}
+
+impl From<FailurePolicy> for Policy {
+    /// The policy with the defaults of its name.
+    fn from(name: FailurePolicy) -> Policy {
+        let plain = Policy::default();
+        match name {
+            FailurePolicy::Requeue => plain,
+            FailurePolicy::RetryAndResume => Policy { order: Order::Rewind, ..plain },
+            FailurePolicy::Fail => {
+                Policy { max_attempts: 1, on_exhausted: Exhausted::Fail, ..plain }
+            }
+            FailurePolicy::DeadLetter => Policy {
+                max_attempts: 1,
+                on_exhausted: Exhausted::DeadLetter,
+                isolate: true,
+                ..plain
+            },
+        }
+    }
 }
 
 /// A delivery that failed, as far as a policy wants to know it.
@@ -29,21 +90,21 @@ pub enum Decision {
     Rewind,
 }
 
-impl FailurePolicy {
+impl Policy {
     /// What to do with a failed delivery.
     ///
     /// Both policies try without end, also what the sink calls not retryable: giving an event up
     /// needs a place to put it, or the user's word that it may be lost.
     pub fn decide(self, _failed: &FailedDelivery) -> Decision {
-        match self {
-            FailurePolicy::Requeue => Decision::Release,
-            FailurePolicy::RetryAndResume => Decision::Rewind,
+        match self.order {
+            Order::Release => Decision::Release,
+            Order::Rewind => Decision::Rewind,
         }
     }
 
     /// Whether a sink's own order of offsets is kept.
     pub fn keeps_order(self) -> bool {
-        self == FailurePolicy::RetryAndResume
+        self.order == Order::Rewind
     }
 }
 

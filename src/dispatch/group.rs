@@ -96,7 +96,7 @@ impl Group {
         let failures = sink.failures.max(attempts);
         let due = now.plus(sink.options.backoff.delay_ms(failures, jitter));
         for range in failed.iter() {
-            self.put_back(index, TriedRange { range, attempts }, decision, due);
+            self.put_back(index, TriedRange::new(range, attempts), decision, due);
         }
         self.changed = true;
     }
@@ -107,7 +107,7 @@ impl Group {
         let keeps_order = self.sinks[index].options.policy.keeps_order();
         let decision = if keeps_order { Decision::Rewind } else { Decision::Release };
         for range in self.acked_gaps(lease.range) {
-            let tried = TriedRange { range, attempts };
+            let tried = TriedRange::new(range, attempts);
             self.put_back(index, tried, decision, turn.now);
         }
         self.changed = true;
@@ -136,7 +136,7 @@ impl Group {
         if range.end > self.frontier {
             // what was never lent below the damage waits, so that the frontier can pass the damage
             let fresh = self.frontier..range.start.max(self.frontier);
-            self.waiting.ready.insert(TriedRange { range: fresh, attempts: 0 });
+            self.waiting.ready.insert(TriedRange::new(fresh, 0));
             self.frontier = range.end;
         }
         self.waiting.remove(&range);
@@ -243,12 +243,12 @@ impl Group {
             let left = self.tail.since(self.frontier);
             let range = self.frontier..self.frontier.plus(events_max.min(left));
             self.frontier = range.end;
-            TriedRange { range, attempts: 0 }
+            TriedRange::new(range, 0)
         })
     }
 
     fn lend(&mut self, index: usize, tried: TriedRange, turn: &mut Turn) {
-        let TriedRange { range, attempts } = tried;
+        let TriedRange { range, attempts, .. } = tried;
         assert!(!range.is_empty(), "group {} lends nothing", self.name);
         let attempt = attempts.saturating_add(1);
         let lease = Lease { id: turn.next_lease(), range: range.clone(), attempt };

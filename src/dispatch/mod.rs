@@ -38,8 +38,11 @@ mod tests;
 pub use balancer::{Balance, Balancer, SinkLoad};
 pub use conservation::Conservation;
 pub use dispatcher::Dispatcher;
-pub use failure::{Backoff, Decision, FailedDelivery, FailurePolicy, Jitter};
+pub use failure::{
+    Backoff, Decision, Exhausted, FailedDelivery, FailurePolicy, Jitter, Order, Policy,
+};
 
+pub use crate::fate::{Cause, Grave};
 use crate::offset::{Offset, OffsetRange};
 use crate::sink::Failure;
 
@@ -66,6 +69,10 @@ pub struct SinkId(pub usize);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseId(pub u64);
 
+/// What is taken out of a group's way, numbered from 0 at each start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BurialId(pub u64);
+
 /// What a channel's dispatcher is built from.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct DispatchOptions {
@@ -84,6 +91,38 @@ pub struct GroupOptions {
     pub balance: Balance,
     /// In config order.
     pub sinks: Vec<SinkOptions>,
+    /// Where it begins if it has no cursor yet.
+    pub start: Start,
+    /// It ends here: nothing at or above is lent, and [`Command::Ended`] comes when all below is
+    /// done. `None`: it goes on for ever.
+    pub end: Option<Offset>,
+    /// After an outage new events go out first, and what had piled up follows as the sinks' rate
+    /// allows. Not for a group whose sinks keep their order.
+    pub fresh_first: bool,
+    /// What becomes of events that are too old.
+    pub expired: Expired,
+}
+
+/// Where a group without a cursor begins.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With the oldest event that is kept.
+    #[default]
+    Oldest,
+    /// With what comes after its first start.
+    Tail,
+    /// At an offset, or the first that is kept above it.
+    At(Offset),
+}
+
+/// What becomes of events that are too old.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Expired {
+    /// They are passed and listed.
+    #[default]
+    Pass,
+    /// They go to the dead letters.
+    DeadLetter,
 }
 
 /// One sink, as the dispatcher wants to know it.
@@ -96,9 +135,24 @@ pub struct SinkOptions {
     /// The most leases out; 0 counts as 1.
     pub queue_size: u32,
     /// What a failure does.
-    pub policy: FailurePolicy,
+    pub policy: Policy,
     /// How long the sink, and what it failed, wait.
     pub backoff: Backoff,
+    /// No more events are lent to it than this, a batch aside (`targetQueueSize`); 0: no bound.
+    pub target_events: u64,
+    /// The greater, the sooner (`failover`).
+    pub priority: i32,
+    /// What it may take in a second.
+    pub rate: Rate,
+}
+
+/// What a sink may take in a second; 0: no limit.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Events.
+    pub events: u64,
+    /// Bytes of records; told by [`Action::Read`], and so paid afterwards.
+    pub bytes: u64,
 }
 
 impl SinkOptions {
@@ -108,8 +162,11 @@ impl SinkOptions {
             name: name.into(),
             batch_events_max: 100,
             queue_size: 2,
-            policy: FailurePolicy::default(),
+            policy: Policy::default(),
             backoff: Backoff::default(),
+            target_events: 0,
+            priority: 0,
+            rate: Rate::default(),
         }
     }
 }
@@ -155,6 +212,52 @@ pub enum Action {
     /// The log cannot give these. In every group they are passed and counted as lost; what lies at
     /// or above the tail is ignored.
     Damaged(OffsetRange),
+    /// So many bytes of records were read for the lease.
+    Read {
+        /// Which; a lease that is not out changes nothing.
+        lease: LeaseId,
+        /// Bytes of its records.
+        bytes: u64,
+    },
+    /// What was to be taken out of the way is recorded, durably: the cursor may pass it.
+    Buried(BurialId),
+    /// It can't be recorded (the dead-letter log is full): it stays in the group, and the sink that
+    /// failed it rests as long as its back-off lets it.
+    NotBuried {
+        /// Which.
+        burial: BurialId,
+        /// Where, what, what to do.
+        reason: String,
+    },
+    /// Letters that an earlier process wrote, and whose cursors it did not save: these offsets of
+    /// the group are out of the way already.
+    Letters {
+        /// Whose; one that is not there changes nothing.
+        group: String,
+        /// What they are.
+        grave: Grave,
+        /// Which; what is done already, or beyond what was ever lent, is ignored.
+        range: OffsetRange,
+        /// End of the dead-letter log now.
+        dead_tail: Offset,
+    },
+    /// Everything below is too old for the group; what is leased now may still be delivered.
+    Expire {
+        /// Whose; one that is not there changes nothing.
+        group: String,
+        /// The first offset that is not too old.
+        below: Offset,
+    },
+    /// The group goes on at another offset, back or ahead: what is leased comes back as it may, and
+    /// counts begin anew. Bounded by what the log has.
+    Rewind {
+        /// Whose; one that is not there changes nothing.
+        group: String,
+        /// The first offset that is to be delivered.
+        to: Offset,
+    },
+    /// A stopped sink is used again.
+    Resume(SinkId),
     /// The time of [`Command::WakeAt`] came; also the first action, when there is no other.
     Timer,
     /// Nothing more is lent; leases that are out may finish.
@@ -184,6 +287,14 @@ pub enum Command {
         /// 1 for the first delivery.
         attempt: u32,
     },
+    /// Record that these events are given up or set aside, durably; then answer
+    /// [`Action::Buried`], or [`Action::NotBuried`].
+    Bury(Burial),
+    /// A group with an end has done all below it.
+    Ended {
+        /// Which.
+        group: String,
+    },
     /// The sink's failure is known here: it may work on what comes after this.
     Recall {
         /// Which.
@@ -195,6 +306,27 @@ pub enum Command {
     Notice(Notice),
     /// After [`Action::Stop`]: no lease is out any more.
     Stopped,
+}
+
+/// Events to be taken out of a group's way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Burial {
+    /// To be named in the answer.
+    pub id: BurialId,
+    /// Whose.
+    pub group: String,
+    /// Which sink failed them last; `None` if they were never lent.
+    pub sink: Option<SinkId>,
+    /// Which; never empty.
+    pub range: OffsetRange,
+    /// What becomes of them.
+    pub grave: Grave,
+    /// Deliveries begun.
+    pub attempts: u32,
+    /// What kind of failure was the last; `None` for what expired.
+    pub cause: Option<Cause>,
+    /// What the sink said.
+    pub reason: String,
 }
 
 /// A change of state worth a line.
@@ -226,6 +358,28 @@ pub enum Notice {
         failures: u32,
         /// Events of those failures, each failure counted.
         events: u64,
+    },
+    /// The sink's attempts are used up: it gets nothing until it is told to go on; its cursor stays.
+    SinkStopped {
+        /// Which.
+        sink: SinkId,
+        /// What it said last.
+        reason: String,
+        /// The first event that it could not deliver.
+        offset: Offset,
+    },
+    /// Events are out of the way.
+    Buried {
+        /// Of which group.
+        group: String,
+        /// Which sink failed them.
+        sink: Option<SinkId>,
+        /// Which.
+        range: OffsetRange,
+        /// What became of them.
+        grave: Grave,
+        /// Why.
+        reason: String,
     },
     /// Events that the log could not give were passed.
     Lost {

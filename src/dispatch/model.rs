@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::cursor::GroupState;
-use crate::sink::FailedEvents;
+use crate::sink::{Cause, FailedEvents};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One step: what, and how.
@@ -72,13 +72,14 @@ fn some_options(kind: u8) -> DispatchOptions {
         name: format!("k{index}"),
         batch_events_max: 3 + index as u32 * 4,
         queue_size: 1 + u32::from(kind / 6 % 3),
-        policy,
+        policy: policy.into(),
         backoff: Backoff { first_ms: 100, max_ms: 1_000 },
+        ..SinkOptions::named("")
     };
     let group = |(index, sinks): (usize, &&[FailurePolicy])| GroupOptions {
         name: format!("g{index}"),
-        balance: Balance::RoundRobin,
         sinks: sinks.iter().enumerate().map(sink).collect(),
+        ..GroupOptions::default()
     };
     DispatchOptions { groups: groups.iter().enumerate().map(group).collect(), seed: kind.into() }
 }
@@ -184,7 +185,8 @@ impl World {
         let runner = &mut self.runners[sink.0];
         runner.failures += 1;
         runner.owed.extend(failed);
-        let failure = Failure { events, retryable: true, reason: "failed".into() };
+        let failure =
+            Failure { events, cause: Cause::Refused, retryable: true, reason: "failed".into() };
         Action::Failed { lease, failure }
     }
 
@@ -287,6 +289,7 @@ impl World {
     /// Checks a command and hands it on.
     fn obey(&mut self, command: Command) {
         match &command {
+            Command::Bury(_) | Command::Ended { .. } => {}
             Command::Deliver { sink, lease, range, attempt } => {
                 self.check_deliver(*sink, range, *attempt);
                 let group = self.sink_options(*sink).0;
@@ -457,7 +460,7 @@ fn round_robin_spread_stays_within_one_lease_among_ready_sinks() {
             })
             .collect();
         let mut taken = vec![0u32; sinks.len()];
-        let group = GroupOptions { name: "g".into(), balance: Balance::RoundRobin, sinks };
+        let group = GroupOptions { name: "g".into(), sinks, ..GroupOptions::default() };
         let options = DispatchOptions { groups: vec![group], seed: 1 };
         let mut dispatcher = Dispatcher::restore(&options, &[], Offset(0)..Offset(0));
         for index in 0..taken.len() {

@@ -98,18 +98,18 @@ impl Group {
             let queue = own.map_or(&mut self.waiting.ready, |sink| &mut sink.retry);
             for tried in tried() {
                 for range in unplaced(&tried.range) {
-                    queue.insert(TriedRange { range, attempts: tried.attempts });
+                    queue.insert(tried.of(range));
                 }
             }
         }
         for tried in &state.waiting {
             for range in unplaced(&tried.range) {
-                self.waiting.ready.insert(TriedRange { range, attempts: tried.attempts });
+                self.waiting.ready.insert(tried.of(range));
             }
         }
         // a sound state leaves nothing here
         for range in unplaced(&bounds) {
-            self.waiting.ready.insert(TriedRange { range, attempts: 0 });
+            self.waiting.ready.insert(TriedRange::new(range, 0));
         }
     }
 
@@ -121,6 +121,7 @@ impl Group {
             waiting: self.waiting.sorted(),
             sinks: self.sinks.iter().map(|sink| self.sink_state(sink)).collect(),
             lost_events: self.lost_events,
+            ..GroupState::default()
         };
         debug_assert_eq!(state.check(), Ok(()));
         state
@@ -130,7 +131,7 @@ impl Group {
         let leased = sink.leases.iter().flat_map(|lease| {
             let attempts = lease.attempt;
             let parts = self.acked_gaps(lease.range.clone()).into_iter();
-            parts.map(move |range| TriedRange { range, attempts })
+            parts.map(move |range| TriedRange::new(range, attempts))
         });
         SinkState {
             name: sink.options.name.clone(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cursor::{GroupState, SinkState, TriedRange};
-use crate::sink::FailedEvents;
+use crate::sink::{Cause, FailedEvents};
 
 /// A dispatcher with its commands as short lines.
 struct Script {
@@ -13,7 +13,7 @@ struct Script {
 }
 
 fn options(sinks: Vec<SinkOptions>) -> DispatchOptions {
-    let group = GroupOptions { name: "default".into(), balance: Balance::RoundRobin, sinks };
+    let group = GroupOptions { name: "default".into(), sinks, ..GroupOptions::default() };
     DispatchOptions { groups: vec![group], seed: 7 }
 }
 
@@ -22,7 +22,7 @@ fn requeue(name: &str) -> SinkOptions {
 }
 
 fn resume(name: &str) -> SinkOptions {
-    SinkOptions { policy: FailurePolicy::RetryAndResume, ..requeue(name) }
+    SinkOptions { policy: FailurePolicy::RetryAndResume.into(), ..requeue(name) }
 }
 
 fn range(from: u64, to: u64) -> OffsetRange {
@@ -30,7 +30,7 @@ fn range(from: u64, to: u64) -> OffsetRange {
 }
 
 fn tried(from: u64, to: u64, attempts: u32) -> TriedRange {
-    TriedRange { range: range(from, to), attempts }
+    TriedRange::new(range(from, to), attempts)
 }
 
 fn delivered(lease: u64) -> Action {
@@ -42,7 +42,7 @@ fn returned(lease: u64) -> Action {
 }
 
 fn failed_events(lease: u64, events: FailedEvents) -> Action {
-    let failure = Failure { events, retryable: true, reason: "no".into() };
+    let failure = Failure { events, cause: Cause::Refused, retryable: true, reason: "no".into() };
     Action::Failed { lease: LeaseId(lease), failure }
 }
 
@@ -76,6 +76,12 @@ fn line(command: &Command) -> String {
         }
         Command::Notice(Notice::Lost { group, range, events }) => {
             format!("lost {events} of {group} in {}..{}", range.start, range.end)
+        }
+        Command::Bury(burial) => format!("bury {:?}", burial.range),
+        Command::Ended { group } => format!("ended {group}"),
+        Command::Notice(Notice::SinkStopped { sink, .. }) => format!("stopped {}", sink.0),
+        Command::Notice(Notice::Buried { range, grave, .. }) => {
+            format!("buried {grave:?} {}..{}", range.start, range.end)
         }
         Command::Notice(Notice::Crowded { group, watermark }) => {
             format!("crowded {group} at {watermark}")
@@ -452,8 +458,8 @@ fn redelivery_is_cut_to_the_batch_size_and_keeps_its_attempts() {
 fn each_group_sees_every_event() {
     let group = |name: &str| GroupOptions {
         name: name.into(),
-        balance: Balance::RoundRobin,
         sinks: vec![requeue("k")],
+        ..GroupOptions::default()
     };
     let options = DispatchOptions { groups: vec![group("default"), group("audit")], seed: 1 };
     let mut s = Script::new(options);
@@ -519,7 +525,7 @@ fn restore_leaves_out_nothing_that_an_unsound_state_forgot() {
         acked: vec![range(10, 20), range(0, 5), range(30, 30)],
         waiting: vec![tried(11, 25, 1), tried(28, 29, 1)],
         sinks: vec![SinkState { name: "a".into(), ..sink.clone() }, sink],
-        lost_events: 0,
+        ..GroupState::default()
     };
     assert!(state.check().is_err());
     let s = Script::restored(options(vec![requeue("a")]), &[state], 27);

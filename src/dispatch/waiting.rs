@@ -54,7 +54,7 @@ impl TriedRanges {
         if cut < end {
             self.ranges.insert(cut, (end, attempts));
         }
-        Some(TriedRange { range: Offset(start)..Offset(cut), attempts })
+        Some(TriedRange::new(Offset(start)..Offset(cut), attempts))
     }
 
     /// Takes every offset of `range` out; returns how many there were.
@@ -78,10 +78,9 @@ impl TriedRanges {
 
     /// The ranges in rising order.
     pub(super) fn iter(&self) -> impl Iterator<Item = TriedRange> + '_ {
-        self.ranges.iter().map(|(&start, &(end, attempts))| TriedRange {
-            range: Offset(start)..Offset(end),
-            attempts,
-        })
+        self.ranges
+            .iter()
+            .map(|(&start, &(end, attempts))| TriedRange::new(Offset(start)..Offset(end), attempts))
     }
 }
 
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     fn tried(from: u64, to: u64, attempts: u32) -> TriedRange {
-        TriedRange { range: Offset(from)..Offset(to), attempts }
+        TriedRange::new(Offset(from)..Offset(to), attempts)
     }
 
     fn set(ranges: &[TriedRange]) -> TriedRanges {

@@ -6,7 +6,7 @@
 
 use super::seen::Seen;
 use super::stop_process;
-use super::world::World;
+use super::world::{CURSOR_FILE_BYTES, World};
 use crate::log::Log;
 use crate::sim::{Cut, Sim};
 use std::collections::HashSet;
@@ -20,7 +20,8 @@ pub const CRASHES: usize = 3;
 pub fn run(seed: u64) {
     let mut world = World::new(seed);
     if world.rng.u8(..4) == 0 {
-        world.cursor_len = world.rng.usize(8..1_000_000); // a few fill a file of the journal, or one does
+        // a few fill a file of the journal, or one does
+        world.cursor_len = world.rng.usize(8..CURSOR_FILE_BYTES as usize - 128);
     }
     for _ in 0..CRASHES {
         // the next crash may come while the log is opened, or later

@@ -21,6 +21,9 @@ pub(crate) type Put = Vec<Arc<[u8]>>;
 /// Bytes of the longest record.
 const LEN_MAX: usize = 17_600;
 
+/// Small, so that the journal turns often, and an opening, which reads all of it, costs little.
+pub(crate) const CURSOR_FILE_BYTES: u64 = 64 << 10;
+
 /// Segments start on multiples of this.
 const GROUP: u64 = 4096;
 
@@ -90,7 +93,8 @@ impl World {
     /// What its logs are opened with.
     pub fn options(&self) -> LogOptions {
         let (durability, capacity_events) = (self.durability, self.capacity_events);
-        LogOptions { durability, capacity_events, spare_count: 1, ..quiet() }
+        let cursor_file_bytes = CURSOR_FILE_BYTES;
+        LogOptions { durability, capacity_events, spare_count: 1, cursor_file_bytes, ..quiet() }
     }
 
     /// Whether the disk did something that excuses a call's failure.

@@ -21,7 +21,8 @@ use std::io::IoSlice;
 /// The directory of the journal below a log's directory.
 pub const CURSOR_DIR: &str = "cursor";
 const FILES: [&str; 2] = ["cursor/A.cur", "cursor/B.cur"];
-const FILE_LEN: u64 = 1 << 20;
+/// Length of each file unless [`LogOptions::cursor_file_bytes`] says otherwise, and the most.
+pub const FILE_LEN: u64 = 1 << 20;
 const RECORD_ALIGN: usize = 4096;
 /// `seen_tail` and `released`, in front of the cursors' bytes.
 const MARK_LEN: usize = 16;
@@ -79,22 +80,28 @@ pub fn read(storage: &dyn Storage, log_uuid: &[u8; 16]) -> Result<JournalFound, 
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             file => file.map_err(LogError::io(format!("open {name}")))?,
         };
-        read_file(&*file, name, seed(log_uuid), &mut found)?;
+        read_file(&*file, name, seed(log_uuid), FILE_LEN, &mut found)?;
     }
     Ok(found)
+}
+
+/// The length that a file of `len` bytes gets.
+fn made_whole(len: u64, whole_len: u64) -> u64 {
+    len.clamp(whole_len, FILE_LEN).next_multiple_of(RECORD_ALIGN as u64)
 }
 
 fn read_file(
     file: &dyn StorageFile,
     name: &str,
     seed: u32,
+    whole_len: u64,
     found: &mut JournalFound,
 ) -> Result<Vec<u8>, LogError> {
     let io = || LogError::io(format!("read {name}"));
-    let len = file.len().map_err(io())?.min(FILE_LEN) as usize;
-    let mut bytes = read_exact(file, 0, len).map_err(io())?;
+    let len = file.len().map_err(io())?;
+    let mut bytes = read_exact(file, 0, len.min(FILE_LEN) as usize).map_err(io())?;
     // a file that was cut short is made whole with zeros: what it says then, it says now
-    bytes.resize(FILE_LEN as usize, 0);
+    bytes.resize(made_whole(len, whole_len) as usize, 0);
     for at in (0..bytes.len()).step_by(RECORD_ALIGN) {
         let header = match BatchHeader::decode(seed, &bytes[at..]) {
             Ok((header, _)) => header,
@@ -208,13 +215,14 @@ fn open_file(
     storage: &dyn Storage,
     name: &'static str,
     seed: u32,
+    whole_len: u64,
     found: &mut JournalFound,
     bad: &mut Vec<BadRecord>,
 ) -> Result<Arc<dyn StorageFile>, LogError> {
     let io = || LogError::io(format!("open {name}"));
     let file = match storage.open(name, true) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return storage.create(name, FILE_LEN).map_err(io());
+            return storage.create(name, whole_len).map_err(io());
         }
         file => file.map_err(io())?,
     };
@@ -222,15 +230,16 @@ fn open_file(
     // the cache has, after a failed sync, does not count
     unless(Defect::SkipCursorResync, || file.sync()).map_err(io())?;
     unless(Defect::KeepCursorCache, || file.drop_cache(0)).map_err(io())?;
-    check_file(name, &read_file(&*file, name, seed, found)?, seed, bad);
+    check_file(name, &read_file(&*file, name, seed, whole_len, found)?, seed, bad);
     let len = file.len().map_err(io())?;
-    if len == FILE_LEN {
+    let whole_len = made_whole(len, whole_len);
+    if len == whole_len {
         return Ok(file);
     }
     // cut short or grown from outside: its records may count, so it is replaced by its like
     let whole = format!("{name}.new");
     let kept = read_exact(&*file, 0, len.min(FILE_LEN) as usize).map_err(io())?;
-    let file = storage.create(&whole, FILE_LEN).map_err(io())?;
+    let file = storage.create(&whole, whole_len).map_err(io())?;
     file.write_at(0, &[IoSlice::new(&kept)]).map_err(io())?;
     file.sync().map_err(io())?;
     storage.rename(&whole, name).map_err(io())?;
@@ -240,6 +249,8 @@ fn open_file(
 /// The journal of an owner.
 pub struct Journal {
     files: [Arc<dyn StorageFile>; 2],
+    /// No record ends behind this.
+    file_len: u64,
     seed: u32,
     generation: u64,
     /// Which file is written to, and from where on.
@@ -256,7 +267,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal for writing; makes its files if they are not there. New records go to the
+    /// Opens the journal for writing; makes its files, of `file_len` bytes, if they are not there. New records go to the
     /// file that does not hold the newest one.
     ///
     /// # Errors
@@ -264,6 +275,7 @@ impl Journal {
     pub fn open(
         storage: &dyn Storage,
         log_uuid: &[u8; 16],
+        file_len: u64,
     ) -> Result<(Journal, JournalFound), LogError> {
         let io = || LogError::io("make the cursor journal");
         storage.create_dir(CURSOR_DIR).map_err(io())?;
@@ -273,7 +285,8 @@ impl Journal {
         let mut files = Vec::with_capacity(2);
         for (i, name) in FILES.into_iter().enumerate() {
             let before = found.newest.as_ref().map(|r| r.generation);
-            files.push(open_file(storage, name, seed(log_uuid), &mut found, &mut bad)?);
+            let seed = seed(log_uuid);
+            files.push(open_file(storage, name, seed, file_len, &mut found, &mut bad)?);
             if found.newest.as_ref().map(|r| r.generation) != before {
                 newest_in = i;
             }
@@ -283,6 +296,7 @@ impl Journal {
         let mark = found.newest.as_ref().map(|r| r.mark).unwrap_or_default();
         let journal = Journal {
             files: files.try_into().map_err(|_| ()).expect("two files"),
+            file_len,
             seed: seed(log_uuid),
             generation: found.newest.as_ref().map_or(0, |r| r.generation),
             active: if planted(Defect::CursorOverNewest) { newest_in } else { 1 - newest_in },
@@ -323,8 +337,10 @@ impl Journal {
 
     fn wipe(&mut self, file: usize) -> Result<(), LogError> {
         let file = &self.files[file];
-        let wiped = file.write_at(0, &[IoSlice::new(&vec![0; FILE_LEN as usize])]);
-        let wiped = wiped.and_then(|()| file.sync());
+        let wiped = file.len().and_then(|len| {
+            file.write_at(0, &[IoSlice::new(&vec![0; len as usize])])?;
+            file.sync()
+        });
         self.check("clear the cursor journal", wiped)
     }
 
@@ -359,11 +375,11 @@ impl Journal {
         };
         header.encode(self.seed, &mut buffer);
         buffer.resize(buffer.len().next_multiple_of(RECORD_ALIGN), 0);
-        if buffer.len() as u64 > FILE_LEN {
+        if buffer.len() as u64 > self.file_len {
             let reason = format!("cursor snapshot of {} bytes exceeds the journal", buffer.len());
             return Err(LogError::NoSpace { reason });
         }
-        if self.position + buffer.len() as u64 > FILE_LEN {
+        if self.position + buffer.len() as u64 > self.file_len {
             self.switch()?;
         }
         let written = unless(Defect::CursorNotWritten, || {

@@ -146,7 +146,7 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
         Some(meta) => meta,
         None => adopt_or_create(&*storage, &options)?,
     };
-    let (mut journal, found) = Journal::open(&*storage, &meta.log_uuid)?;
+    let (mut journal, found) = Journal::open(&*storage, &meta.log_uuid, options.cursor_file_bytes)?;
     let mark = found.newest.as_ref().map(|record| record.mark).unwrap_or_default();
     let listing = list_segments(&*storage, &meta.log_uuid, true)?;
     let evidence = evidence_of(&*storage, state.as_ref(), &mark);

@@ -1,6 +1,7 @@
 //! What a log is opened with.
 
 use super::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_TEST_MIN};
+use super::journal::FILE_LEN as CURSOR_FILE_LEN;
 use std::time::Duration;
 
 /// When a put returns.
@@ -41,6 +42,9 @@ pub struct LogOptions {
     pub on_corruption: OnCorruption,
     /// Segments made ahead. As many again are kept of those that were reclaimed.
     pub spare_count: usize,
+    /// Length of each of the two files of the cursor journal, bytes: 4 KiB … 1 MiB. Less than the
+    /// most only where a test wants many turns from file to file.
+    pub cursor_file_bytes: u64,
     /// Whether threads of the log's own write and prepare segments. Without them every call does
     /// its work itself, in a fixed order: for tests and simulation.
     pub background: bool,
@@ -56,6 +60,7 @@ impl Default for LogOptions {
             free_bytes_min: 0,
             on_corruption: OnCorruption::Halt,
             spare_count: 2,
+            cursor_file_bytes: CURSOR_FILE_LEN,
             background: true,
         }
     }
@@ -74,6 +79,11 @@ impl LogOptions {
         assert!(
             (SEGMENT_BYTES_TEST_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes),
             "segment_bytes is within its bounds"
+        );
+        assert!(
+            self.cursor_file_bytes.is_multiple_of(4096)
+                && (4096..=CURSOR_FILE_LEN).contains(&self.cursor_file_bytes),
+            "cursor_file_bytes is within its bounds"
         );
     }
 }

@@ -8,7 +8,7 @@
 //! ever overwritten (Flume makes empty ones, and truncates).
 
 use super::serializer::{SINK_KEYS, SerializerFactory, serializer_of};
-use super::{FailedEvents, Failure, Outcome, Sink, SinkEnv, SinkError, local};
+use super::{Cause, FailedEvents, Failure, Outcome, Sink, SinkEnv, SinkError, local};
 use crate::codec::EventSerializer;
 use crate::config::{Component, Key, Kind, Problem, Role, Settings};
 use crate::event::EventBatch;
@@ -88,7 +88,7 @@ impl Sink for FileRollSink {
         if self.deadline().is_some_and(|at| at <= Instant::now())
             && let Err(error) = self.roll().await
         {
-            return Outcome::retry(error);
+            return Outcome::retry(Cause::Storage, error);
         }
         let mut file = match self.open.take() {
             Some(file) => file,
@@ -96,7 +96,7 @@ impl Sink for FileRollSink {
         };
         let refused = match file.serialize(batch) {
             Ok(refused) => refused,
-            Err(error) => return Outcome::retry(error),
+            Err(error) => return Outcome::retry(Cause::Storage, error),
         };
         let (dir, names) = (self.dir.clone(), self.names.clone());
         let written = blocking(move || {
@@ -107,11 +107,11 @@ impl Sink for FileRollSink {
         .await;
         let (file, names, result) = match written {
             Ok(written) => written,
-            Err(error) => return Outcome::retry(error),
+            Err(error) => return Outcome::retry(Cause::Storage, error),
         };
         self.names = names;
         if let Err(error) = result {
-            return Outcome::retry(error); // the file is dropped: the next batch begins another
+            return Outcome::retry(Cause::Storage, error); // the file is dropped: the next batch begins another
         }
         self.open = Some(file);
         refused.map_or(Outcome::Delivered, Outcome::Failed)
@@ -195,7 +195,7 @@ impl OpenFile {
         self.serializer.flush(&mut self.out).map_err(text)?;
         let events = FailedEvents::Only(refused);
         let is_any = matches!(&events, FailedEvents::Only(refused) if !refused.is_empty());
-        Ok(is_any.then_some(Failure { events, retryable: false, reason }))
+        Ok(is_any.then_some(Failure { events, cause: Cause::Invalid, retryable: false, reason }))
     }
 
     /// Writes and syncs what is serialized; makes the file if it is not there yet.

@@ -3,6 +3,7 @@
 
 use crate::config::{Problem, Settings};
 use crate::event::EventBatch;
+pub use crate::fate::Cause;
 use crate::offset::Offset;
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -78,6 +79,8 @@ pub enum Outcome {
 pub struct Failure {
     /// Which events.
     pub events: FailedEvents,
+    /// What kind of failure.
+    pub cause: Cause,
     /// Whether trying the same again can help.
     pub retryable: bool,
     /// Where, what, what to do.
@@ -95,9 +98,9 @@ pub enum FailedEvents {
 
 impl Outcome {
     /// The whole batch failed and may be tried again.
-    pub fn retry(reason: impl ToString) -> Outcome {
+    pub fn retry(cause: Cause, reason: impl ToString) -> Outcome {
         let reason = reason.to_string();
-        Outcome::Failed(Failure { events: FailedEvents::All, retryable: true, reason })
+        Outcome::Failed(Failure { events: FailedEvents::All, cause, retryable: true, reason })
     }
 }
 

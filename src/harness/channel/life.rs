@@ -130,7 +130,7 @@ impl Machine {
         }
     }
 
-    fn place(&self, sink: SinkId) -> (usize, crate::dispatch::FailurePolicy) {
+    fn place(&self, sink: SinkId) -> (usize, crate::dispatch::Policy) {
         let groups = self.options.groups.iter().enumerate();
         let mut sinks =
             groups.flat_map(|(i, group)| group.sinks.iter().map(move |s| (i, s.policy)));
@@ -179,6 +179,7 @@ impl Machine {
     fn obey(&mut self, command: Command, actions: &mut VecDeque<Action>) {
         match command {
             Command::Save | Command::Notice(_) => {}
+            Command::Bury(_) | Command::Ended { .. } => {}
             Command::Open { sink } => self.tell(sink, Job::Open),
             Command::Recall { sink } => self.tell(sink, Job::Recall),
             Command::Deliver { sink, lease, range, .. } => {

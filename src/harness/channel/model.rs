@@ -1,7 +1,7 @@
 //! What is known of each event in each group, and what a channel's state must be by that.
 
 use crate::cursor::GroupState;
-use crate::dispatch::{Conservation, FailurePolicy};
+use crate::dispatch::{Conservation, Policy};
 use crate::offset::{Offset, OffsetRange};
 
 /// What became of an event in a group.
@@ -16,10 +16,8 @@ pub(super) enum Fate {
 }
 
 /// What becomes of an event that a sink with this policy did not deliver.
-pub(super) fn fate_of(policy: FailurePolicy) -> Fate {
-    match policy {
-        FailurePolicy::Requeue | FailurePolicy::RetryAndResume => Fate::Open,
-    }
+pub(super) fn fate_of(_policy: Policy) -> Fate {
+    Fate::Open
 }
 
 /// The fates of a group's events, by offset.

@@ -193,7 +193,7 @@ pub(super) fn dispatch_options(groups: usize, sinks: u8) -> DispatchOptions {
     let sink = |(index, &policy): (usize, &FailurePolicy)| SinkOptions {
         batch_events_max: 3 + index as u32 * 4,
         queue_size: 1 + u32::from(sinks) % 3,
-        policy,
+        policy: policy.into(),
         backoff: Backoff { first_ms: 100, max_ms: 1_000 },
         ..SinkOptions::named(format!("k{index}"))
     };
@@ -201,6 +201,7 @@ pub(super) fn dispatch_options(groups: usize, sinks: u8) -> DispatchOptions {
         name: format!("g{index}"),
         balance: Balance::RoundRobin,
         sinks: SINKS[(usize::from(sinks) + index) % 8].iter().enumerate().map(sink).collect(),
+        ..GroupOptions::default()
     };
     DispatchOptions { groups: (0..groups).map(group).collect(), seed: sinks.into() }
 }

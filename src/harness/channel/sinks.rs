@@ -5,7 +5,7 @@ use super::ops::Answer;
 use crate::dispatch::{Action, LeaseId, SinkId};
 use crate::log::Reader;
 use crate::offset::{Offset, OffsetRange};
-use crate::sink::{FailedEvents, Failure};
+use crate::sink::{Cause, FailedEvents, Failure};
 use std::collections::{BTreeSet, VecDeque};
 
 /// What a sink is told.
@@ -39,7 +39,12 @@ pub(super) struct Done {
 }
 
 fn all_failed(reason: &str, retryable: bool) -> Failure {
-    Failure { events: FailedEvents::All, retryable, reason: reason.to_owned() }
+    Failure {
+        events: FailedEvents::All,
+        cause: Cause::Refused,
+        retryable,
+        reason: reason.to_owned(),
+    }
 }
 
 impl Runner {

@@ -160,7 +160,7 @@ fn structures_of_another_seed_are_not_there() {
 fn cursor_records_survive_their_bytes() {
     fn property(saved: Vec<(Vec<u8>, u16, u16)>) -> bool {
         let sim = Sim::new(1);
-        let (mut journal, _) = Journal::open(&sim, &[7; 16]).unwrap();
+        let (mut journal, _) = Journal::open(&sim, &[7; 16], journal::FILE_LEN).unwrap();
         let mut last = None;
         let (mut seen, mut done) = (0, 0);
         for (payload, seen_tail, released) in saved {
@@ -170,7 +170,7 @@ fn cursor_records_survive_their_bytes() {
             journal.record(mark, &payload, 9).unwrap();
             last = Some((payload, Mark { seen_tail: seen, released: done, ..mark }));
         }
-        let (_, found) = Journal::open(&sim, &[7; 16]).unwrap();
+        let (_, found) = Journal::open(&sim, &[7; 16], journal::FILE_LEN).unwrap();
         let other = read_journal(&sim, &[8; 16]).unwrap();
         other.newest.is_none() && found.newest.map(|r| (r.payload, r.mark)) == last
     }
@@ -394,7 +394,9 @@ fn numbers_with_a_good_checksum_make_nothing_panic() {
             }),
             5 => {
                 let uuid = read_meta(sim).ok().flatten().map_or([0; 16], |meta| meta.log_uuid);
-                let Ok((mut journal, _)) = Journal::open(sim, &uuid) else { return };
+                let Ok((mut journal, _)) = Journal::open(sim, &uuid, journal::FILE_LEN) else {
+                    return;
+                };
                 let mut numbers = [1, 1, 1, 1];
                 numbers[field % 4] = *number;
                 let [durable_lsn, durable_tail, seen_tail, released] = numbers;

@@ -193,7 +193,7 @@ fn each_row_of_the_decision_table_is_what_opening_does() {
 /// A cursor record that says the log was durable up to `tail`, as a sink's answer would have left it.
 fn plant_evidence(sim: &Sim, tail: u64) {
     let uuid = read_meta(sim).unwrap().unwrap().log_uuid;
-    let (mut journal, _) = Journal::open(sim, &uuid).unwrap();
+    let (mut journal, _) = Journal::open(sim, &uuid, journal::FILE_LEN).unwrap();
     let durable_lsn = crate::log::format::SEGMENT_HEADER_LEN + 2 * GROUP_ALIGN;
     let mark = Mark { durable_lsn, durable_tail: tail, seen_tail: 0, released: 0 };
     journal.record(mark, b"", 1).unwrap();

@@ -33,7 +33,7 @@ mod running;
 pub use keys::COMPONENT;
 
 use super::serializer::serializer_of;
-use super::{FailedEvents, Failure, Outcome, Sink, SinkEnv, SinkError};
+use super::{Cause, FailedEvents, Failure, Outcome, Sink, SinkEnv, SinkError};
 use crate::codec::EventSerializer;
 use crate::codec::sequence_file::{SequenceFile, ValueClass};
 use crate::config::{Problem, Settings};
@@ -108,7 +108,7 @@ impl Sink for HdfsSink {
     async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
         match &mut self.running {
             Some(running) => running.deliver(batch).await,
-            None => Outcome::retry("the sink is not open"),
+            None => Outcome::retry(Cause::Unreachable, "the sink is not open"),
         }
     }
 

@@ -9,7 +9,7 @@ use super::fs::{self, FsError, FsErrorKind, timed};
 use super::hadoop::Target;
 use super::journal::{Entry, Journal, Known};
 use super::keys::Options;
-use super::{FailedEvents, Failure, Outcome, SinkError};
+use super::{Cause, FailedEvents, Failure, Outcome, SinkError};
 use crate::event::EventBatch;
 use crate::offset::Offset;
 use bytes::Bytes;
@@ -125,7 +125,8 @@ impl Tally {
         } else {
             FailedEvents::Only(self.failed)
         };
-        Outcome::Failed(Failure { events, retryable: self.retryable, reason })
+        let cause = if self.retryable { Cause::Storage } else { Cause::Invalid };
+        Outcome::Failed(Failure { events, cause, retryable: self.retryable, reason })
     }
 }
 
