@@ -43,12 +43,8 @@ impl Balancer {
     ///
     /// `loads` is in config order. Each call is one turn.
     pub fn pick(&mut self, loads: &[SinkLoad]) -> Option<usize> {
-        let picked = match self.rule {
-            _ => {
-                let from_next = loads.iter().find(|load| load.index >= self.next);
-                from_next.or(loads.first())?.index
-            }
-        };
+        let from_next = loads.iter().find(|load| load.index >= self.next);
+        let picked = from_next.or(loads.first())?.index;
         self.next = picked + 1;
         Some(picked)
     }

@@ -15,7 +15,7 @@ use super::segment::{
 };
 use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
 use super::storage::{Storage, open_or_create};
-use super::stray::{SpareFile, set_aside, strays};
+use super::stray::{SpareFile, may_come_back, set_aside, strays};
 use super::sync::{Arc, thread};
 use super::writer::{Resume, Writer, WriterParts};
 use crate::offset::Offset;
@@ -453,13 +453,15 @@ fn make_writer(
     let mut next_id = segments.last().map_or(1, |segment| segment.id() + 1);
     let mut usable = VecDeque::new();
     for (id, len, file) in spares {
-        // spares must follow the last segment without a gap, and have the right length
-        if id == next_id && len == options.segment_bytes {
+        // spares must follow the last segment without a gap, have the right length, and be blank
+        let name = segment_name(id);
+        let blank = || may_come_back(&*file, len).map(|comes_back| !comes_back);
+        let fits = id == next_id && len == options.segment_bytes;
+        if fits && blank().map_err(LogError::io(format!("read {name}")))? {
             next_id += 1;
             usable.push_back(Spare { id, file });
         } else {
             drop(file);
-            let name = segment_name(id);
             storage.remove(&name).map_err(LogError::io(format!("remove {name}")))?;
         }
     }

@@ -5,7 +5,7 @@
 //! header or length are damaged. It held events: it is reported, and under `quarantine` moved aside.
 
 use super::error::{FormatError, LogError};
-use super::format::{SEGMENT_HEADER_LEN, SegmentHeader};
+use super::format::{SEGMENT_HEADER_LEN, SegmentHeader, usable_end};
 use super::journal::Mark;
 use super::recovery::{Damage, QUARANTINE_DIR};
 use super::scan::{FaultKind, Hole};
@@ -62,6 +62,23 @@ fn header_of(file: &dyn StorageFile) -> std::io::Result<Result<SegmentHeader, Fo
     let mut page = vec![0; SEGMENT_HEADER_LEN as usize];
     let read = file.read_at(0, &mut page)?;
     Ok(SegmentHeader::decode(&page[..read]))
+}
+
+/// Whether a spare holds a part of a segment's header: one that tore in a crash, so that it is none.
+/// A new header written over it could tear in its turn, and what is left of both be the old one:
+/// events that were given up would come back. Such a file is not used again.
+///
+/// # Errors
+/// The file can't be read.
+pub(super) fn may_come_back(file: &dyn StorageFile, len: u64) -> std::io::Result<bool> {
+    let mut page = vec![0; SEGMENT_HEADER_LEN as usize];
+    for position in [0, usable_end(len.max(2 * SEGMENT_HEADER_LEN))] {
+        let read = file.read_at(position, &mut page)?;
+        if page[..read].iter().any(|&byte| byte != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Moves the files among `spares` that `damage` names into the quarantine, each with a note.
