@@ -17,6 +17,8 @@ pub struct Keeper {
     pub dispatcher: Dispatcher,
     /// What the last saved cursors are done with.
     released: Offset,
+    /// The end of whatever was lent, also before a group was set back.
+    seen_tail: Offset,
     delivered_events: u64,
 }
 
@@ -31,7 +33,8 @@ impl Keeper {
         let readable = reader.first_offset()..reader.visible_tail();
         let dispatcher = Dispatcher::restore(options, states, readable);
         let released = dispatcher.watermark_min().unwrap_or_default();
-        Keeper { channel, dispatcher, released, delivered_events: 0 }
+        let seen_tail = Offset(0);
+        Keeper { channel, dispatcher, released, seen_tail, delivered_events: 0 }
     }
 
     /// Every offset below can be read.
@@ -62,8 +65,9 @@ impl Keeper {
         // what is lent counts as seen before a sink has it: the log must not give its offsets to
         // other events after a power cut, or these would be taken for delivered
         let seen_tail = states.iter().map(GroupState::end).max().unwrap_or_default();
+        self.seen_tail = self.seen_tail.max(seen_tail);
         let bytes = cursors::encode(&states);
-        self.channel.log().save_cursors(&bytes, seen_tail, released)?;
+        self.channel.log().save_cursors(&bytes, self.seen_tail, released)?;
         self.released = released;
         Ok(())
     }

@@ -10,24 +10,24 @@ pub struct Conservation {
     pub appended: u64,
     /// Events that a sink has answered for.
     pub delivered: u64,
-    /// Set aside with their reason. No policy does that yet.
+    /// Set aside with their reason.
     pub dead: u64,
-    /// Passed because the log could not give them.
+    /// Given up by a policy, or passed because the log could not give them.
     pub lost: u64,
-    /// Given up for their age. Nothing does that yet.
+    /// Passed for their age.
     pub expired: u64,
     /// Still to be delivered: leased, waiting, to be sent again, or never lent.
     pub backlog: u64,
 }
 
 impl Conservation {
-    /// Counts for a group that began at `first` (0 if it was there before the first event), in a log
-    /// that ends at `tail`.
-    pub fn of(state: &GroupState, first: Offset, tail: Offset) -> Conservation {
+    /// Counts for a group from where it began, in a log that ends at `tail`.
+    pub fn of(state: &GroupState, tail: Offset) -> Conservation {
+        let first = state.first;
         let count = |range: &OffsetRange| range.end.0.saturating_sub(range.start.0);
         let acked: u64 = state.acked.iter().map(count).sum();
         let done = count(&(first..state.watermark)) + acked;
-        let (dead, lost, expired) = (0, state.lost_events, 0);
+        let (dead, lost, expired) = (state.dead_events, state.lost_events, state.expired_events);
         let open: u64 = state.tried().map(|tried| count(&tried.range)).sum();
         Conservation {
             appended: count(&(first..tail)),
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::cursor::{SinkState, TriedRange};
 
-    /// 0..10 done, of it 2 lost; 10..15 waits; 15..20 is leased; 20..30 acked; above is new.
+    /// 0..10 done, of it 2 lost, 3 dead, 4 expired; 10..15 waits; 15..20 is leased; 20..30 acked; above is new.
     fn state() -> GroupState {
         let tried = |from, to| TriedRange::new(Offset(from)..Offset(to), 1);
         let sink = SinkState { leases: vec![tried(15, 20)], ..SinkState::default() };
@@ -61,19 +61,21 @@ mod tests {
             waiting: vec![tried(10, 15)],
             sinks: vec![sink],
             lost_events: 2,
+            dead_events: 3,
+            expired_events: 4,
             ..GroupState::default()
         }
     }
 
     #[test]
     fn every_event_is_counted_in_one_place() {
-        let counts = Conservation::of(&state(), Offset(0), Offset(37));
+        let counts = Conservation::of(&state(), Offset(37));
         let expected =
-            Conservation { appended: 37, delivered: 18, dead: 0, lost: 2, expired: 0, backlog: 17 };
+            Conservation { appended: 37, delivered: 11, dead: 3, lost: 2, expired: 4, backlog: 17 };
         assert_eq!(counts, expected);
         assert!(counts.holds());
-        let late = Conservation::of(&state(), Offset(4), Offset(37));
-        assert_eq!((late.appended, late.delivered, late.holds()), (33, 14, true));
+        let late = Conservation::of(&GroupState { first: Offset(4), ..state() }, Offset(37));
+        assert_eq!((late.appended, late.delivered, late.holds()), (33, 7, true));
     }
 
     #[test]
@@ -81,7 +83,7 @@ mod tests {
         let holds = |change: fn(&mut GroupState)| {
             let mut state = state();
             change(&mut state);
-            Conservation::of(&state, Offset(0), Offset(37)).holds()
+            Conservation::of(&state, Offset(37)).holds()
         };
         assert!(holds(|_| {}));
         assert!(!holds(|state| state.waiting.clear()), "a range is forgotten");

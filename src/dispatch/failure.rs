@@ -1,5 +1,7 @@
 //! What a failed delivery does, and how long the next attempt waits: pure decisions.
 
+use crate::fate::Cause;
+
 /// The policies by name; each is a [`Policy`] with its own defaults.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum FailurePolicy {
@@ -79,26 +81,45 @@ pub struct FailedDelivery {
     pub attempts: u32,
     /// Whether the sink thinks that trying the same again can help.
     pub retryable: bool,
+    /// What kind of failure.
+    pub cause: Cause,
+    /// Whether nobody knows which events of the lease it is about.
+    pub whole: bool,
+    /// Events of the lease.
+    pub events: u64,
 }
 
 /// What becomes of the events that were not delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// They wait for any sink of the group.
-    Release,
-    /// They wait for the same sink, which takes nothing else before them.
-    Rewind,
+    /// They are tried again.
+    Again(Order),
+    /// They are tried again in halves, to find those that fail.
+    Split(Order),
+    /// Their attempts are used up.
+    GiveUp(Exhausted),
 }
+
+/// A connection that breaks is nothing against the events; after so many of them in a row, each
+/// with a sink that had opened again, it is.
+const UNREACHABLE_ATTEMPTS: u32 = 8;
 
 impl Policy {
     /// What to do with a failed delivery.
     ///
-    /// Both policies try without end, also what the sink calls not retryable: giving an event up
+    /// Without a bound, also what the sink calls not retryable is tried again: giving an event up
     /// needs a place to put it, or the user's word that it may be lost.
-    pub fn decide(self, _failed: &FailedDelivery) -> Decision {
-        match self.order {
-            Order::Release => Decision::Release,
-            Order::Rewind => Decision::Rewind,
+    pub fn decide(self, failed: &FailedDelivery) -> Decision {
+        let excused = self.isolate && failed.cause == Cause::Unreachable;
+        let attempts_max =
+            if excused { self.max_attempts.max(UNREACHABLE_ATTEMPTS) } else { self.max_attempts };
+        let used_up = failed.attempts >= attempts_max || !failed.retryable && !excused;
+        if self.max_attempts == 0 || !used_up {
+            Decision::Again(self.order)
+        } else if self.isolate && failed.whole && failed.events > 1 {
+            Decision::Split(self.order)
+        } else {
+            Decision::GiveUp(self.on_exhausted)
         }
     }
 
@@ -153,6 +174,51 @@ impl Jitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn failed(attempts: u32, cause: Cause, events: u64) -> FailedDelivery {
+        FailedDelivery { attempts, retryable: true, cause, whole: true, events }
+    }
+
+    #[test]
+    fn each_policy_decides_as_its_name_says() {
+        use Decision::{Again, GiveUp, Split};
+        let check = |name: FailurePolicy, attempts, expect| {
+            let decision = Policy::from(name).decide(&failed(attempts, Cause::Refused, 10));
+            assert_eq!(decision, expect, "{name:?} after {attempts}");
+        };
+        check(FailurePolicy::Requeue, u32::MAX, Again(Order::Release));
+        check(FailurePolicy::RetryAndResume, u32::MAX, Again(Order::Rewind));
+        check(FailurePolicy::Fail, 1, GiveUp(Exhausted::Fail));
+        check(FailurePolicy::DeadLetter, 1, Split(Order::Release));
+        let dead = Policy::from(FailurePolicy::DeadLetter);
+        let alone = failed(2, Cause::Refused, 1);
+        assert_eq!(dead.decide(&alone), GiveUp(Exhausted::DeadLetter));
+        let named = FailedDelivery { whole: false, ..failed(1, Cause::Refused, 10) };
+        assert_eq!(dead.decide(&named), GiveUp(Exhausted::DeadLetter));
+    }
+
+    #[test]
+    fn bound_counts_attempts_and_ends_at_once_what_is_not_retryable() {
+        let three = Policy { max_attempts: 3, ..Policy::default() };
+        let again = Decision::Again(Order::Release);
+        let stop = Decision::GiveUp(Exhausted::Stop);
+        assert_eq!(three.decide(&failed(2, Cause::Storage, 5)), again);
+        assert_eq!(three.decide(&failed(3, Cause::Storage, 5)), stop);
+        let hopeless = FailedDelivery { retryable: false, ..failed(1, Cause::Invalid, 5) };
+        assert_eq!(three.decide(&hopeless), stop);
+        assert_eq!(Policy::default().decide(&hopeless), again, "there is no place to put it");
+    }
+
+    #[test]
+    fn broken_connection_is_nothing_against_the_events_unless_it_goes_on() {
+        let dead = Policy::from(FailurePolicy::DeadLetter);
+        let decide = |attempts| dead.decide(&failed(attempts, Cause::Unreachable, 1));
+        assert_eq!(decide(7), Decision::Again(Order::Release));
+        assert_eq!(decide(8), Decision::GiveUp(Exhausted::DeadLetter));
+        let fail = Policy::from(FailurePolicy::Fail);
+        let decision = fail.decide(&failed(1, Cause::Unreachable, 9));
+        assert_eq!(decision, Decision::GiveUp(Exhausted::Fail), "it has one attempt, whatever");
+    }
 
     #[test]
     fn backoff_doubles_up_to_its_maximum() {

@@ -21,11 +21,14 @@
 //! and lends the sink nothing until all it had out is answered. So a lease that was on its way
 //! when the one before it failed comes back untouched, and the sink's order holds.
 
+mod answers;
 mod balancer;
+mod burials;
 mod conservation;
 mod dispatcher;
 mod failure;
 mod group;
+mod lending;
 mod restore;
 mod sink;
 mod waiting;
@@ -35,9 +38,9 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use balancer::{Balance, Balancer, SinkLoad};
+pub use balancer::{Balance, Balancer, SinkLoad, Speed};
 pub use conservation::Conservation;
-pub use dispatcher::Dispatcher;
+pub use dispatcher::{Dispatcher, NameTaken};
 pub use failure::{
     Backoff, Decision, Exhausted, FailedDelivery, FailurePolicy, Jitter, Order, Policy,
 };
@@ -221,25 +224,22 @@ pub enum Action {
     },
     /// What was to be taken out of the way is recorded, durably: the cursor may pass it.
     Buried(BurialId),
-    /// It can't be recorded (the dead-letter log is full): it stays in the group, and the sink that
-    /// failed it rests as long as its back-off lets it.
+    /// It can't be recorded (the dead-letter log is full): it stays in the group, the sink that
+    /// failed it gets nothing, and after that sink's back-off it is asked for again.
     NotBuried {
         /// Which.
         burial: BurialId,
         /// Where, what, what to do.
         reason: String,
     },
-    /// Letters that an earlier process wrote, and whose cursors it did not save: these offsets of
-    /// the group are out of the way already.
+    /// A part of a burial that is recorded, durably, before the rest was or could not be.
     Letters {
         /// Whose; one that is not there changes nothing.
         group: String,
         /// What they are.
         grave: Grave,
-        /// Which; what is done already, or beyond what was ever lent, is ignored.
+        /// Which; what is done already is ignored.
         range: OffsetRange,
-        /// End of the dead-letter log now.
-        dead_tail: Offset,
     },
     /// Everything below is too old for the group; what is leased now may still be delivered.
     Expire {

@@ -1,75 +1,123 @@
-//! Ranges that wait for another delivery, each with its number of attempts.
+//! Ranges that wait for another delivery, each with its past.
 //!
 //! [`TriedRanges`] is a set ordered by offset: what comes out first is the lowest. [`Waiting`] adds
-//! the time before which a range is not lent again.
+//! the time before which a range is not lent again, and what had piled up before an outage ended.
 
 use super::Millis;
 use crate::cursor::TriedRange;
 use crate::offset::{Offset, OffsetRange};
 use std::collections::BTreeMap;
 
+/// What is known of every offset of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Past {
+    attempts: u32,
+    crashes: u32,
+    lend_max: u32,
+    /// The sink that failed it last: it is passed over while another can take the range.
+    failed_by: Option<usize>,
+}
+
+impl Past {
+    fn tried(&self, start: u64, end: u64) -> TriedRange {
+        let Past { attempts, crashes, lend_max, .. } = *self;
+        TriedRange { range: Offset(start)..Offset(end), attempts, crashes, lend_max }
+    }
+}
+
 /// Disjoint ranges, lowest first.
 #[derive(Clone, Default, Debug)]
 pub(super) struct TriedRanges {
-    /// start → (end, attempts)
-    ranges: BTreeMap<u64, (u64, u32)>,
+    /// start → (end, past)
+    ranges: BTreeMap<u64, (u64, Past)>,
+}
+
+/// What of a set may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Take {
+    /// Nothing that starts below.
+    pub(super) from: Offset,
+    /// No more events.
+    pub(super) events_max: u64,
+    /// Nothing that this sink failed last.
+    pub(super) not_failed_by: Option<usize>,
+}
+
+impl Take {
+    /// Whatever is lowest.
+    pub(super) fn lowest(events_max: u64) -> Take {
+        Take { from: Offset(0), events_max, not_failed_by: None }
+    }
 }
 
 impl TriedRanges {
-    /// Adds a range that overlaps none, joining it with neighbours of as many attempts.
+    /// Adds a range that overlaps none, joining it with neighbours of the same past.
     pub(super) fn insert(&mut self, tried: TriedRange) {
-        let attempts = tried.attempts;
+        self.insert_failed_by(tried, None);
+    }
+
+    fn insert_failed_by(&mut self, tried: TriedRange, failed_by: Option<usize>) {
+        let TriedRange { attempts, crashes, lend_max, .. } = tried;
+        let past = Past { attempts, crashes, lend_max, failed_by };
         let (mut start, mut end) = (tried.range.start.0, tried.range.end.0);
         if start >= end {
             return;
         }
-        if let Some((&lower, &(lower_end, lower_attempts))) = self.ranges.range(..start).next_back()
-        {
+        if let Some((&lower, &(lower_end, lower_past))) = self.ranges.range(..start).next_back() {
             assert!(lower_end <= start, "{start}..{end} overlaps {lower}..{lower_end}");
-            if lower_end == start && lower_attempts == attempts {
+            if lower_end == start && lower_past == past {
                 self.ranges.remove(&lower);
                 start = lower;
             }
         }
-        if let Some((&upper, &(upper_end, upper_attempts))) = self.ranges.range(start..).next() {
+        if let Some((&upper, &(upper_end, upper_past))) = self.ranges.range(start..).next() {
             assert!(upper >= end, "{start}..{end} overlaps {upper}..{upper_end}");
-            if upper == end && upper_attempts == attempts {
+            if upper == end && upper_past == past {
                 self.ranges.remove(&upper);
                 end = upper_end;
             }
         }
-        self.ranges.insert(start, (end, attempts));
+        self.ranges.insert(start, (end, past));
     }
 
-    /// Whether a range starts at or above `from`.
-    pub(super) fn has_from(&self, from: Offset) -> bool {
-        self.ranges.range(from.0..).next().is_some()
+    fn find(&self, take: Take) -> Option<(u64, u64, Past)> {
+        let avoided =
+            |past: &Past| past.failed_by.is_some() && past.failed_by == take.not_failed_by;
+        let mut ranges = self.ranges.range(take.from.0..);
+        let (&start, &(end, past)) = ranges.find(|(_, (_, past))| !avoided(past))?;
+        let past_max = if past.lend_max == 0 { u64::MAX } else { past.lend_max.into() };
+        let events_max = take.events_max.min(past_max);
+        Some((start, end.min(start.saturating_add(events_max)), past))
     }
 
-    /// Takes the lowest range that starts at or above `from`, its first `events_max` events only.
-    pub(super) fn take(&mut self, from: Offset, events_max: u64) -> Option<TriedRange> {
-        let (&start, &(end, attempts)) = self.ranges.range(from.0..).next()?;
-        self.ranges.remove(&start);
-        let cut = end.min(start.saturating_add(events_max));
+    /// What [`TriedRanges::take`] would give.
+    pub(super) fn peek(&self, take: Take) -> Option<TriedRange> {
+        self.find(take).map(|(start, cut, past)| past.tried(start, cut))
+    }
+
+    /// Takes the lowest range that may be taken, its first events only.
+    pub(super) fn take(&mut self, take: Take) -> Option<TriedRange> {
+        let (start, cut, past) = self.find(take)?;
+        let (end, _) = self.ranges.remove(&start)?;
         if cut < end {
-            self.ranges.insert(cut, (end, attempts));
+            self.ranges.insert(cut, (end, past));
         }
-        Some(TriedRange::new(Offset(start)..Offset(cut), attempts))
+        Some(past.tried(start, cut))
     }
 
     /// Takes every offset of `range` out; returns how many there were.
     pub(super) fn remove(&mut self, range: &OffsetRange) -> u64 {
         let mut removed = 0;
-        while let Some((&start, &(end, attempts))) = self.ranges.range(..range.end.0).next_back() {
+        while let Some((&start, &(end, past))) = self.ranges.range(..range.end.0).next_back() {
             if end <= range.start.0 {
                 break;
             }
             self.ranges.remove(&start);
             if end > range.end.0 {
-                self.ranges.insert(range.end.0, (end, attempts));
+                self.ranges.insert(range.end.0, (end, past));
             }
             if start < range.start.0 {
-                self.ranges.insert(start, (range.start.0, attempts));
+                self.ranges.insert(start, (range.start.0, past));
             }
             removed += end.min(range.end.0) - start.max(range.start.0);
         }
@@ -78,9 +126,7 @@ impl TriedRanges {
 
     /// The ranges in rising order.
     pub(super) fn iter(&self) -> impl Iterator<Item = TriedRange> + '_ {
-        self.ranges
-            .iter()
-            .map(|(&start, &(end, attempts))| TriedRange::new(Offset(start)..Offset(end), attempts))
+        self.ranges.iter().map(|(&start, &(end, past))| past.tried(start, end))
     }
 }
 
@@ -89,14 +135,17 @@ impl TriedRanges {
 pub(super) struct Waiting {
     /// Lent lowest first.
     pub(super) ready: TriedRanges,
-    /// In order of their time; two ranges of one time differ in their start.
-    delayed: BTreeMap<(Millis, Offset), TriedRange>,
+    /// What had piled up when an outage ended, of a group that takes new events first.
+    pub(super) piled: TriedRanges,
+    /// In order of their time, with the sink that failed them; two ranges of one time differ in
+    /// their start.
+    delayed: BTreeMap<(Millis, Offset), (TriedRange, Option<usize>)>,
 }
 
 impl Waiting {
-    /// Adds a range that is ready at `due`.
-    pub(super) fn insert(&mut self, due: Millis, tried: TriedRange) {
-        let overlapped = self.delayed.insert((due, tried.range.start), tried);
+    /// Adds a range that is ready at `due`, and the sink that failed it.
+    pub(super) fn insert(&mut self, due: Millis, tried: TriedRange, failed_by: Option<usize>) {
+        let overlapped = self.delayed.insert((due, tried.range.start), (tried, failed_by));
         assert!(overlapped.is_none(), "{overlapped:?} waits twice");
     }
 
@@ -106,7 +155,8 @@ impl Waiting {
             if entry.key().0 > now {
                 break;
             }
-            self.ready.insert(entry.remove());
+            let (tried, failed_by) = entry.remove();
+            self.ready.insert_failed_by(tried, failed_by);
         }
     }
 
@@ -117,33 +167,40 @@ impl Waiting {
 
     /// Takes every offset of `range` out; returns how many there were.
     pub(super) fn remove(&mut self, range: &OffsetRange) -> u64 {
-        let mut removed = self.ready.remove(range);
+        let mut removed = self.ready.remove(range) + self.piled.remove(range);
         let overlaps =
             |tried: &TriedRange| tried.range.start < range.end && tried.range.end > range.start;
-        let hit: Vec<_> = self.delayed.extract_if(.., |_, tried| overlaps(tried)).collect();
-        for ((due, _), tried) in hit {
+        let hit: Vec<_> = self.delayed.extract_if(.., |_, (tried, _)| overlaps(tried)).collect();
+        for ((due, _), (tried, failed_by)) in hit {
             let mut rest = TriedRanges::default();
             rest.insert(tried);
             removed += rest.remove(range);
-            rest.iter().for_each(|part| self.insert(due, part));
+            rest.iter().for_each(|part| self.insert(due, part, failed_by));
         }
         removed
     }
 
-    /// Every range in rising order, joined with neighbours of as many attempts: what is stored does
-    /// not tell when a range is due.
+    /// Every range in rising order, joined with neighbours of the same past: what is stored does
+    /// not tell when a range is due, nor who failed it.
     pub(super) fn sorted(&self) -> Vec<TriedRange> {
-        let mut all: Vec<_> = self.ready.iter().chain(self.delayed.values().cloned()).collect();
-        all.sort_unstable_by_key(|tried| tried.range.start);
-        all.dedup_by(|next, tried| {
-            let joins = tried.range.end == next.range.start && tried.attempts == next.attempts;
-            if joins {
-                tried.range.end = next.range.end;
-            }
-            joins
-        });
-        all
+        let delayed = self.delayed.values().map(|(tried, _)| tried.clone());
+        joined(self.ready.iter().chain(self.piled.iter()).chain(delayed).collect())
     }
+}
+
+/// The ranges in rising order, neighbours of the same past as one.
+pub(super) fn joined(mut all: Vec<TriedRange>) -> Vec<TriedRange> {
+    all.sort_unstable_by_key(|tried| tried.range.start);
+    all.dedup_by(|next, tried| {
+        let joins = tried.range.end == next.range.start
+            && (tried.attempts, tried.crashes, tried.lend_max)
+                == (next.attempts, next.crashes, next.lend_max);
+        if joins {
+            tried.range.end = next.range.end;
+        }
+        joins
+    });
+    all
 }
 
 #[cfg(test)]
@@ -169,24 +226,49 @@ mod tests {
     #[test]
     fn take_cuts_the_lowest_range_from_an_offset_on() {
         let mut ranges = set(&[tried(0, 5, 1), tried(10, 15, 2)]);
-        assert_eq!(ranges.take(Offset(0), 3), Some(tried(0, 3, 1)));
-        assert_eq!(ranges.take(Offset(4), 3), Some(tried(10, 13, 2)));
-        assert_eq!(ranges.take(Offset(14), 3), None);
+        let take = |from| Take { from: Offset(from), ..Take::lowest(3) };
+        assert_eq!(ranges.take(take(0)), Some(tried(0, 3, 1)));
+        assert_eq!(ranges.peek(take(4)), Some(tried(10, 13, 2)));
+        assert_eq!(ranges.take(take(4)), Some(tried(10, 13, 2)));
+        assert_eq!(ranges.take(take(14)), None);
         assert_eq!(ranges.iter().collect::<Vec<_>>(), [tried(3, 5, 1), tried(13, 15, 2)]);
+    }
+
+    #[test]
+    fn take_gives_no_more_than_the_past_of_a_range_lets_it() {
+        let halves = TriedRange { lend_max: 2, ..tried(0, 5, 1) };
+        let mut ranges = set(&[halves.clone(), tried(5, 9, 1)]);
+        assert_eq!(ranges.take(Take::lowest(9)), Some(halves.of(Offset(0)..Offset(2))));
+        assert_eq!(ranges.take(Take::lowest(9)), Some(halves.of(Offset(2)..Offset(4))));
+        assert_eq!(ranges.take(Take::lowest(9)), Some(halves.of(Offset(4)..Offset(5))));
+        assert_eq!(ranges.take(Take::lowest(9)), Some(tried(5, 9, 1)));
+    }
+
+    #[test]
+    fn take_passes_over_what_a_sink_has_failed() {
+        let mut waiting = Waiting::default();
+        waiting.insert(Millis(1), tried(0, 5, 1), Some(2));
+        waiting.insert(Millis(1), tried(5, 9, 1), None);
+        waiting.ripen(Millis(1));
+        let for_sink = |sink| Take { not_failed_by: Some(sink), ..Take::lowest(9) };
+        assert_eq!(waiting.ready.take(for_sink(2)), Some(tried(5, 9, 1)));
+        assert_eq!(waiting.ready.peek(for_sink(2)), None);
+        assert_eq!(waiting.ready.take(for_sink(1)), Some(tried(0, 5, 1)));
     }
 
     #[test]
     fn remove_keeps_what_lies_outside() {
         let mut waiting = Waiting { ready: set(&[tried(0, 10, 1)]), ..Waiting::default() };
-        waiting.insert(Millis(9), tried(10, 20, 2));
-        waiting.insert(Millis(9), tried(20, 30, 3));
+        waiting.insert(Millis(9), tried(10, 20, 2), None);
+        waiting.insert(Millis(9), tried(20, 30, 3), None);
         assert_eq!(waiting.remove(&(Offset(4)..Offset(6))), 2);
         assert_eq!(waiting.remove(&(Offset(8)..Offset(25))), 17);
         assert_eq!(waiting.sorted(), [tried(0, 4, 1), tried(6, 8, 1), tried(25, 30, 3)]);
         assert_eq!(waiting.next_due(), Some(Millis(9)));
+        let above = Take { from: Offset(25), ..Take::lowest(1) };
         waiting.ripen(Millis(8));
-        assert!(!waiting.ready.has_from(Offset(25)));
+        assert_eq!(waiting.ready.peek(above), None);
         waiting.ripen(Millis(9));
-        assert!(waiting.ready.has_from(Offset(25)));
+        assert!(waiting.ready.peek(above).is_some());
     }
 }

@@ -55,7 +55,7 @@ impl Truth {
             (range.start.0..range.end.0).filter(|at| self.fate(*at) == Fate::Open).count() as u64
         };
         assert!(state.acked.iter().all(|range| open(range) == 0), "group {name}: acked and open");
-        let counts = Conservation::of(state, Offset(0), tail);
+        let counts = Conservation::of(state, tail);
         assert!(counts.holds(), "group {name}: {counts:?}");
         let (delivered, lost) = (self.count(Fate::Delivered), self.count(Fate::Lost));
         let known = Conservation {

@@ -1,0 +1,204 @@
+//! Events that leave a group without being delivered: set aside, given up, too old; and a group
+//! that is set to another offset.
+
+use super::dispatcher::Turn;
+use super::failure::Backoff;
+use super::failure::Jitter;
+use super::group::Group;
+use super::waiting::joined;
+use super::{Burial, BurialId, Cause, Command, Expired, Grave, Millis, Notice};
+use crate::cursor::TriedRange;
+use crate::offset::{Offset, OffsetRange, RangeSet};
+
+/// What is to be recorded, and was not yet answered for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) burial: Burial,
+    /// The sink that failed it.
+    pub(super) index: Option<usize>,
+    /// The past of its offsets.
+    pub(super) past: TriedRange,
+    /// It could not be recorded, so often.
+    refusals: u32,
+    /// When it is asked for again; `None`: an answer is awaited.
+    pub(super) due: Option<Millis>,
+}
+
+impl Group {
+    /// Asks for `tried` to be recorded; it stays where it is until that is answered.
+    pub(super) fn bury(
+        &mut self,
+        index: Option<usize>,
+        tried: TriedRange,
+        grave: Grave,
+        cause: Option<Cause>,
+        reason: String,
+        turn: &mut Turn,
+    ) {
+        let id = self.bury_later(index, tried, grave, cause, reason, turn);
+        if let Some(pending) = self.burials.get_mut(&id) {
+            pending.due = None;
+            turn.commands.push(Command::Bury(pending.burial.clone()));
+        }
+    }
+
+    /// Asks for it with the next action.
+    pub(super) fn bury_later(
+        &mut self,
+        index: Option<usize>,
+        tried: TriedRange,
+        grave: Grave,
+        cause: Option<Cause>,
+        reason: String,
+        turn: &mut Turn,
+    ) -> BurialId {
+        let id = turn.next_burial();
+        let burial = Burial {
+            id,
+            group: self.name.clone(),
+            sink: index.map(|index| self.sinks[index].id),
+            range: tried.range.clone(),
+            grave,
+            attempts: tried.attempts,
+            cause,
+            reason,
+        };
+        let due = Some(turn.now);
+        self.burials.insert(id, Pending { burial, index, past: tried, refusals: 0, due });
+        self.changed = true;
+        id
+    }
+
+    /// Asks for what was not recorded yet, and is due.
+    pub(super) fn bury_again(&mut self, turn: &mut Turn) {
+        let is_due = |pending: &&mut Pending| pending.due.is_some_and(|due| due <= turn.now);
+        let mut done = Vec::new();
+        for pending in self.burials.values_mut().filter(is_due) {
+            let range = pending.burial.range.clone();
+            let open = self.acked.gaps(range.start.max(self.watermark)..range.end).next();
+            pending.due = None;
+            match open {
+                Some(open) => {
+                    pending.burial.range.start = open.start;
+                    turn.commands.push(Command::Bury(pending.burial.clone()));
+                }
+                None => done.push(pending.burial.id),
+            }
+        }
+        done.into_iter().for_each(|id| self.buried(id, turn));
+    }
+
+    /// When something is asked for again.
+    pub(super) fn next_burial(&self) -> Option<Millis> {
+        self.burials.values().filter_map(|pending| pending.due).min()
+    }
+
+    /// Whether an answer is awaited.
+    pub(super) fn is_burying(&self) -> bool {
+        self.burials.values().any(|pending| pending.due.is_none())
+    }
+
+    /// It is recorded: the cursor passes it.
+    pub(super) fn buried(&mut self, id: BurialId, turn: &mut Turn) {
+        let Some(pending) = self.burials.remove(&id) else { return };
+        let Burial { sink, range, grave, reason, .. } = pending.burial;
+        let events = self.ack(range.clone());
+        self.count(grave, events);
+        if let Some(index) = pending.index {
+            let sink = &mut self.sinks[index];
+            match grave {
+                Grave::Dead => sink.counters.dead_events += events,
+                Grave::Lost => sink.counters.lost_events += events,
+                Grave::Expired => {}
+            }
+            sink.unburied -= u32::from(pending.refusals > 0);
+        }
+        self.changed = true;
+        if events == 0 {
+            return;
+        }
+        let group = self.name.clone();
+        let notice = Notice::Buried { group, sink, range, grave, reason };
+        turn.commands.push(Command::Notice(notice));
+    }
+
+    /// It could not be recorded: nothing is dropped, and who failed it gets nothing more before it
+    /// is. What of it was recorded was told before.
+    pub(super) fn not_buried(&mut self, id: BurialId, reason: String, turn: &mut Turn) {
+        let Some(pending) = self.burials.get_mut(&id) else { return };
+        pending.refusals += 1;
+        let sink = pending.index.map(|index| &mut self.sinks[index]);
+        let backoff = sink.as_ref().map_or(Backoff::default(), |sink| sink.options.backoff);
+        let wait_ms = backoff.delay_ms(pending.refusals, Jitter::draw(&mut turn.random));
+        pending.due = Some(turn.now.plus(wait_ms));
+        if let Some(sink) = sink.filter(|_| pending.refusals == 1) {
+            sink.unburied += 1;
+            let (sink, offset) = (sink.id, pending.burial.range.start);
+            turn.commands.push(Command::Notice(Notice::SinkStopped { sink, reason, offset }));
+        }
+    }
+
+    /// What is out of the way already: recorded by an earlier process, or as a part of a burial.
+    pub(super) fn letters(&mut self, grave: Grave, range: OffsetRange) {
+        let events = self.pass(range);
+        self.count(grave, events);
+    }
+
+    fn count(&mut self, grave: Grave, events: u64) {
+        match grave {
+            Grave::Dead => self.dead_events += events,
+            Grave::Lost => self.lost_events += events,
+            Grave::Expired => self.expired_events += events,
+        }
+    }
+
+    /// Buries everything below that no sink has.
+    pub(super) fn expire(&mut self, below: Offset, turn: &mut Turn) {
+        let below = below.min(self.limit());
+        if below <= self.watermark {
+            return;
+        }
+        let old = self.watermark..below;
+        let retry = self.sinks.iter().flat_map(|sink| sink.retry.iter());
+        let tried = self.waiting.sorted().into_iter().chain(retry);
+        let clipped = tried.filter(|tried| tried.range.start < below).map(|tried| {
+            let range = tried.range.start..tried.range.end.min(below);
+            tried.of(range)
+        });
+        let mut tried: Vec<_> = clipped.collect();
+        if self.frontier < below {
+            tried.push(TriedRange::new(self.frontier..below, 0));
+            self.frontier = below;
+        }
+        self.waiting.remove(&old);
+        for sink in &mut self.sinks {
+            sink.retry.remove(&old);
+        }
+        let grave = match self.expired {
+            Expired::Pass => Grave::Expired,
+            Expired::DeadLetter => Grave::Dead,
+        };
+        let reason = "older than the group's age limit";
+        for tried in joined(tried) {
+            self.bury(None, tried, grave, None, reason.to_owned(), turn);
+        }
+    }
+
+    /// The group goes on at `to`, and counts anew. What is out is answered for its sink alone.
+    pub(super) fn rewind(&mut self, to: Offset) {
+        let to = to.min(self.tail);
+        for sink in &mut self.sinks {
+            sink.retry = Default::default();
+            sink.leases.iter_mut().for_each(|lease| lease.stale = true);
+            sink.reach = to;
+            sink.unburied = 0;
+        }
+        self.waiting = Default::default();
+        self.burials.clear();
+        self.acked = RangeSet::default();
+        (self.first, self.watermark, self.frontier) = (to, to, to);
+        (self.lost_events, self.dead_events, self.expired_events) = (0, 0, 0);
+        self.ended = false;
+        self.changed = true;
+    }
+}
