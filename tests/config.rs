@@ -176,7 +176,8 @@ fn seeds_config_parses_unchanged() {
     let address = levada::config::bind_address(&source.settings);
     assert_eq!(address, Ok(("localhost".to_owned(), 44444)));
     let [channel] = &plan.channels[..] else { panic!("one channel") };
-    assert_eq!((channel.component.alias, channel.balancer), ("memory", BalancerKind::RoundRobin));
+    assert_eq!(channel.component.alias, "memory");
+    assert_eq!(plan.groups[0].balancer, BalancerKind::RoundRobin);
     let [sink] = &plan.sinks[..] else { panic!("one sink") };
     assert_eq!((sink.component.alias, &*sink.channel), ("hdfs", "c1"));
     assert_eq!(sink.settings.text("hdfs.path"), Ok("/user/hive/flume"));
@@ -188,6 +189,7 @@ fn seeds_config_parses_unchanged() {
             max_backoff: Duration::from_secs(60),
             max_attempts: 0,
             on_exhausted: Exhausted::Stop,
+            isolate: false,
         }
     );
 }
@@ -207,9 +209,10 @@ fn quickstart_has_no_problem() {
 fn nearer_level_of_exec_wins_key_by_key() {
     let more = "\
 a.exec.failure = retryAndResume
-a.exec.type = round_robin
+a.exec.type = LEAST_LOAD
 a.exec.maxAttempts = 0
 a.exec.queueSize = 5
+a.exec.rate.events = 70
 a.channel.c.exec.failure = re-queue
 a.channels.c.exec.backoff = 20
 a.sinks.k.exec.maxBackoff = 3000
@@ -218,54 +221,244 @@ a.sinks.k.exec.maxBackoff = 3000
         let text = format!("{FINE}{more}");
         let plan = plan_of(&Input { texts: &[("t", &text)], agent: None, lenient: false });
         assert_eq!(said(&plan), [""; 0]);
-        assert_eq!(plan.channels[0].queue_leases, queue_leases);
+        assert_eq!(plan.groups[0].queue_leases, queue_leases);
         assert_eq!(plan.sinks[0].policy.kind, kind);
         assert_eq!(plan.sinks[0].policy.backoff, Duration::from_millis(backoff));
-        plan.sinks[0].policy
+        plan
     };
-    let policy = check(more, PolicyKind::Requeue, 20, 5);
+    let plan = check(more, PolicyKind::Requeue, 20, 5);
+    let policy = plan.sinks[0].policy;
     assert_eq!((policy.max_attempts, policy.max_backoff), (0, Duration::from_secs(3)));
+    assert_eq!(plan.groups[0].balancer, BalancerKind::LeastLoad);
+    assert_eq!(plan.sinks[0].rate.events, 70);
     let nearer = format!("{more}a.sinks.k.exec.type = RETRY_AND_RESUME\n");
     check(&nearer, PolicyKind::RetryAndResume, 20, 5);
     check("a.exec.failure = retryAndResume\n", PolicyKind::RetryAndResume, 1000, 2);
     check("", PolicyKind::Requeue, 1000, 2);
 }
 
+/// The config on a file channel.
+fn on_disk(more: &str) -> String {
+    format!("{}\n{more}\n", fine_but("a.channels.c.type", "a.channels.c.type = file"))
+}
+
 #[test]
-fn balancers_and_policies_of_later_versions_are_refused() {
-    let later = "comes with a later version of levada";
-    check_with(
-        "a.channels.c.exec.type = LEAST_LOAD",
-        &[&format!("error: t:9: a.channels.c.exec.type: 'leastLoad' {later}")],
+fn each_policy_has_its_own_defaults() {
+    let check = |more: &str, kind, attempts, on_exhausted, isolate| {
+        let text = on_disk(more);
+        let plan = plan_of(&Input { texts: &[("t", &text)], agent: None, lenient: false });
+        assert_eq!(said(&plan), [""; 0], "{more}");
+        let policy = plan.sinks[0].policy;
+        let seen = (policy.kind, policy.max_attempts, policy.on_exhausted, policy.isolate);
+        assert_eq!(seen, (kind, attempts, on_exhausted, isolate), "{more}");
+    };
+    let (dead, fail, stop) = (Exhausted::DeadLetter, Exhausted::Fail, Exhausted::Stop);
+    check("", PolicyKind::Requeue, 0, stop, false);
+    check("a.channel.c.exec.failure = deadLetter", PolicyKind::DeadLetter, 1, dead, true);
+    check("a.sink.k.exec.type = fail", PolicyKind::Fail, 1, fail, false);
+    check(
+        "a.sinks.k.exec.type = fail\na.sinks.k.exec.onFail = stop",
+        PolicyKind::Fail,
+        1,
+        stop,
+        false,
     );
+    let three = "a.exec.maxAttempts = 3\na.sinks.k.exec.type = ";
+    check(&format!("{three}deadLetter"), PolicyKind::DeadLetter, 3, dead, true);
+    check(&format!("{three}fail"), PolicyKind::Fail, 1, fail, false);
+    let bounded = "a.sinks.k.exec.maxAttempts = 4\na.sinks.k.exec.onExhausted = dead-letter";
+    check(bounded, PolicyKind::Requeue, 4, dead, true);
+    let whole = format!("{bounded}\na.sinks.k.exec.isolate = false");
+    check(&whole, PolicyKind::Requeue, 4, dead, false);
+}
+
+#[test]
+fn policies_that_contradict_themselves_are_refused() {
+    let check_with = |more: &str, expect: &[&str]| {
+        let at = 9;
+        let expect: Vec<_> =
+            expect.iter().map(|text| format!("error: t:{at}: a.sinks.k.exec.{text}")).collect();
+        let plan = plan_of(&Input { texts: &[("t", &on_disk(more))], agent: None, lenient: false });
+        assert_eq!(said(&plan), expect, "{more}");
+    };
     check_with(
-        "a.exec.failure = dead-letter",
-        &[&format!("error: t:9: a.exec.failure: 'deadLetter' {later}")],
+        "a.sinks.k.exec.type = roundrobin",
+        &["type: 'roundrobin' is none of: requeue, retryAndResume, fail, deadLetter"],
     );
     check_with(
         "a.sinks.k.exec.onExhausted = fail",
-        &[&format!("error: t:9: a.sinks.k.exec.onExhausted: 'fail' {later}")],
+        &["onExhausted: needs exec.maxAttempts: without it events are tried without end"],
     );
     check_with(
-        "a.sinks.k.exec.type = roundrobin",
-        &["error: t:9: a.sinks.k.exec.type: 'roundrobin' is none of: \
-         requeue, retryAndResume, fail, deadLetter"],
+        "a.sinks.k.exec.maxAttempts = 3\na.sinks.k.exec.type = fail",
+        &["maxAttempts: fail has one attempt; requeue and retryAndResume have them, \
+           with exec.onExhausted = fail"],
     );
     check_with(
-        "a.sinks.k.exec.maxAttempts = 3",
-        &["error: t:9: a.sinks.k.exec.maxAttempts: \
-             a bound comes with a later version of levada; 0 is without end"],
+        "a.sinks.k.exec.maxAttempts = 0\na.sinks.k.exec.type = deadLetter",
+        &["maxAttempts: of deadLetter: 0 is without end, and nothing would be set aside"],
     );
     check_with(
-        "a.sinks.k.group = audit\na.sinks.k.exec.backoff = 0",
-        &[
-            "error: t:9: a.sinks.k.group: not supported yet by this version",
-            "error: t:10: a.sinks.k.exec.backoff: 0 is outside 1..=86400000",
-        ],
+        "a.sinks.k.exec.onExhausted = stop\na.sinks.k.exec.type = deadLetter",
+        &["onExhausted: deadLetter knows where they go"],
+    );
+    check_with(
+        "a.sinks.k.exec.onFail = stop",
+        &["onFail: goes with exec.type = fail; here exec.onExhausted says what follows"],
     );
     check_with(
         "a.sinks.k.exec.backoff = 70000",
-        &["error: t:9: a.sinks.k.exec.backoff: 70000 ms is more than exec.maxBackoff, 60000 ms"],
+        &["backoff: 70000 ms is more than exec.maxBackoff, 60000 ms"],
+    );
+    check_with("a.sinks.k.exec.backoff = 0", &["backoff: 0 is outside 1..=86400000"]);
+}
+
+#[test]
+fn dead_letters_need_a_channel_on_disk() {
+    let message = "a memory channel has no place for dead letters: use a file channel";
+    check_with(
+        "a.sinks.k.exec.type = deadLetter",
+        &[&format!("error: t:9: a.sinks.k.exec.type: {message}")],
+    );
+    check_with(
+        "a.channels.c.exec.maxAge = 60\na.channels.c.exec.onExpired = deadLetter",
+        &[&format!("error: t:10: a.channels.c.exec.onExpired: {message}")],
+    );
+}
+
+/// Sinks k1 to k3 on one channel.
+const THREE: &str = "\
+a.sources = s
+a.channels = c
+a.sinks = k1 k2 k3
+a.sources.s.type = seq
+a.sources.s.channels = c
+a.channels.c.type = memory
+a.sinks.k1.type = null
+a.sinks.k1.channel = c
+a.sinks.k2.type = null
+a.sinks.k2.channel = c
+a.sinks.k3.type = null
+a.sinks.k3.channel = c
+";
+
+fn three(more: &str) -> Plan {
+    let text = format!("{THREE}{more}\n");
+    plan_of(&Input { texts: &[("t", &text)], agent: None, lenient: false })
+}
+
+fn check_three(more: &str, expect: &[&str]) {
+    assert_eq!(said(&three(more)), expect, "{more}");
+}
+
+#[test]
+fn groups_have_settings_of_their_own() {
+    let plan = three(
+        "a.sinks.k2.group = audit\na.channels.c.group.audit.start = tail\n\
+         a.channels.c.group.audit.exec.type = targetQueueSize\n\
+         a.channels.c.group.audit.exec.targetQueueSize = 500\n\
+         a.channels.c.exec.maxAge = 3600\na.channels.c.exec.freshFirst = true",
+    );
+    assert_eq!(said(&plan), [""; 0]);
+    let [default, audit] = &plan.groups[..] else { panic!("{:?}", plan.groups) };
+    assert_eq!((default.name.as_str(), audit.name.as_str()), ("default", "audit"));
+    assert_eq!((default.from_oldest, audit.from_oldest), (true, false));
+    assert_eq!(default.balancer, BalancerKind::RoundRobin);
+    assert_eq!(audit.balancer, BalancerKind::TargetQueueSize);
+    assert_eq!((default.target_events, audit.target_events), (None, Some(500)));
+    for group in [default, audit] {
+        assert_eq!(group.max_age, Some(Duration::from_secs(3_600)));
+        assert!(group.fresh_first);
+    }
+    let groups: Vec<_> = plan.sinks.iter().map(|sink| sink.group.as_str()).collect();
+    assert_eq!(groups, ["default", "audit", "default"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_group_is_said() {
+    check_three(
+        "a.sinks.k1.group = audit\na.channels.c.group.audit.strat = tail",
+        &["warning: t:14: unknown key 'a.channels.c.group.audit.strat' for a group; \
+           did you mean 'start'?"],
+    );
+    check_three(
+        "a.sinks.k1.group = audit\na.channels.c.group.audti.start = tail",
+        &["warning: t:14: a.channels.c.group.audti: no sink is in this group; \
+           did you mean 'audit'?"],
+    );
+    check_three(
+        "a.sinks.k1.group.start = tail\na.sinks.k2.group.start = oldest",
+        &["error: t:14: a.sinks.k2.group.start: another sink of the group says otherwise: \
+           say it once"],
+    );
+    check_three(
+        "a.channels.c.exec.targetQueueSize = 9",
+        &["error: t:13: a.channels.c.exec.targetQueueSize: goes with exec.type = targetQueueSize"],
+    );
+    check_three(
+        "a.channels.c.exec.freshFirst = true\na.sinks.k2.exec.type = retryAndResume",
+        &["error: t:13: a.channels.c.exec.freshFirst: the sink k2 keeps its order \
+           (retryAndResume), and can't take new events first"],
+    );
+}
+
+#[test]
+fn flumes_sink_groups_are_the_balancer_of_their_group() {
+    let plan = three(
+        "a.sinkgroups = g\na.sinkgroups.g.sinks = k1 k2 k3\n\
+         a.sinkgroups.g.processor.type = failover\n\
+         a.sinkgroups.g.processor.priority.k2 = 10\n\
+         a.sinkgroups.g.processor.maxpenalty = 10000\na.sinks.k3.exec.maxBackoff = 5000",
+    );
+    assert_eq!(said(&plan), [""; 0]);
+    assert_eq!(plan.groups[0].balancer, BalancerKind::Failover);
+    let sinks: Vec<_> =
+        plan.sinks.iter().map(|sink| (sink.priority, sink.policy.max_backoff.as_secs())).collect();
+    assert_eq!(sinks, [(-1, 10), (10, 10), (-2, 5)]);
+    let balance = |more: &str| {
+        let plan = three(&format!(
+            "a.sinkgroups = g\na.sinkgroups.g.sinks = k1 k2 k3\n\
+             a.sinkgroups.g.processor.type = load_balance\n{more}"
+        ));
+        assert_eq!(said(&plan), [""; 0]);
+        plan.groups[0].balancer
+    };
+    assert_eq!(balance(""), BalancerKind::RoundRobin);
+    assert_eq!(balance("a.sinkgroups.g.processor.selector = RANDOM"), BalancerKind::Random);
+}
+
+#[test]
+fn sink_groups_that_contradict_something_are_refused() {
+    let group = "a.sinkgroups = g\na.sinkgroups.g.processor.type = load_balance\n\
+                 a.sinkgroups.g.sinks = ";
+    let check = |more: &str, expect: &str| {
+        check_three(&format!("{group}{more}"), &[expect]);
+    };
+    check(
+        "k1 k2",
+        "error: t:15: a.sinkgroups.g.sinks: the sink 'k3' takes from the same channel without \
+         being in the sink group: add it, or give it a group of its own (…sinks.k3.group = NAME), \
+         which sees every event",
+    );
+    check(
+        "k1 k2 k3\na.sinks.k3.group = audit",
+        "error: t:15: a.sinkgroups.g.sinks: 'k3' is of the group 'audit' of the channel c, others \
+         are not: a sink group shares out the events of one group of one channel",
+    );
+    check(
+        "k1 k2 k3\na.channels.c.exec.type = leastLoad",
+        "error: t:16: a.channels.c.exec.type: contradicts the sink group a.sinkgroups.g, which \
+         decides who gets the next batch: take one of them out",
+    );
+    check(
+        "k1 k2 k3\na.sinkgroups.g.processor.selector = com.example.Mine",
+        "error: t:16: a.sinkgroups.g.processor.selector: 'com.example.Mine' is none of: \
+         round_robin, random; classes are not loaded",
+    );
+    check("k1", "error: t:14: a.sinkgroups.g.processor.type: load_balance takes two sinks or more");
+    check_three(
+        "a.sinkgroups = g\na.sinkgroups.g.sinks = k1",
+        &["error: t:14: a.sinkgroups.g.processor.type: required, but not set"],
     );
 }
 
@@ -421,16 +614,15 @@ fn sections_of_later_versions_are_refused_and_never_ignored() {
     check_with("a.sources.s.selector.type = REPLICATING", &[]);
     check_with(
         "a.sources.s.selector.type = multiplexing\na.sources.s.interceptors = i\n\
-         a.sinkgroups = g\na.sinkgroups.g.sinks = k\na.configfilters = f\n\
+         a.configfilters = f\n\
          a.channels.c.encryption.keyProvider = x",
         &[
             &format!(
                 "error: t:9: a.sources.s.selector.type: the selector 'multiplexing' is {later}"
             ),
             &format!("error: t:10: a.sources.s.interceptors: {later}"),
-            &format!("error: t:11: a.sinkgroups: sink groups are {later}"),
-            &format!("error: t:13: a.configfilters: config filters are {later}"),
-            &format!("error: t:14: a.channels.c.encryption.keyProvider: {later}"),
+            &format!("error: t:11: a.configfilters: config filters are {later}"),
+            &format!("error: t:12: a.channels.c.encryption.keyProvider: {later}"),
         ],
     );
     check_with(
@@ -603,8 +795,7 @@ fn lenient_does_not_run_the_sinks_of_a_group() {
         said(&plan),
         [
             "warning: t:3: a.sinks.k is left out",
-            "warning: t:9: a.sinkgroups: sink groups are not supported yet by this version; \
-         the sinks of the groups do not run",
+            "warning: t:10: a.sinkgroups.g.processor.type: required, but not set",
         ]
     );
     assert_eq!((plan.sinks.len(), plan.channels.len()), (0, 1));

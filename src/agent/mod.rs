@@ -1,5 +1,6 @@
 //! The process: the table of components, and logging.
 
+mod build;
 mod delivery;
 mod keeper;
 pub mod logging;
@@ -9,5 +10,6 @@ mod run;
 mod sink_task;
 mod source_task;
 
+pub use build::{Built, build};
 pub use keeper::Keeper;
-pub use run::{Built, DEFAULT_GROUP, RunError, RunOptions, build, run};
+pub use run::{RunError, RunOptions, run};

@@ -1,30 +1,24 @@
 //! From a plan to running components, and to an ordered stop: sources, then sinks up to a time
 //! limit, then cursors and logs.
 
+use super::build::{Built, BuiltChannel, build};
 use super::delivery::{Delivery, Ending};
 use super::progress::{self, Watched};
-use super::{registry, source_task};
+use super::source_task;
 use crate::channel::Channel;
 use crate::channel::cursors;
-use crate::channel::log::{ChannelOptions, LogChannel};
-use crate::config::{BalancerKind, ChannelPlan, Plan, PolicyKind, Problem, SinkPlan};
+use crate::channel::log::LogChannel;
+use crate::config::{Plan, Problem};
 use crate::cursor::GroupState;
-use crate::dispatch::{
-    Backoff, Balance, DispatchOptions, FailurePolicy, GroupOptions, SinkOptions,
-};
 use crate::ingest::Ingest;
 use crate::log::{OpenReport, Opened};
-use crate::sink::{Sink, SinkEnv};
-use crate::source::{Source, Stop};
-use std::collections::BTreeMap;
+use crate::source::Stop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The group of sinks that name none.
-pub const DEFAULT_GROUP: &str = "default";
 /// How long a stop may take: below the 30 s that Kubernetes and systemd give.
 const STOP_MAX: Duration = Duration::from_secs(25);
 /// What of it the sources may take.
@@ -48,86 +42,6 @@ pub enum RunError {
     /// Something failed.
     #[error("{0}")]
     Failed(String),
-}
-
-/// Sinks of a channel, in config order.
-type NamedSinks = Vec<(String, Box<dyn Sink>)>;
-
-/// Components that are built and not yet started.
-pub struct Built {
-    sources: Vec<(String, Vec<String>, Box<dyn Source>)>,
-    channels: Vec<(ChannelOptions, DispatchOptions)>,
-    sinks: BTreeMap<String, NamedSinks>,
-}
-
-/// Builds every component of a plan; opens nothing.
-///
-/// # Errors
-/// Every problem there is.
-pub fn build(plan: &Plan, options: &RunOptions) -> Result<Built, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut built = Built { sources: Vec::new(), channels: Vec::new(), sinks: BTreeMap::new() };
-    for channel in &plan.channels {
-        let opened_with = match channel.component.alias {
-            "memory" => ChannelOptions::memory(&channel.settings),
-            _ => ChannelOptions::file(&channel.settings),
-        };
-        let Ok(channel_options) = opened_with.map_err(|problem| problems.push(problem)) else {
-            continue;
-        };
-        let env = SinkEnv {
-            conf_dir: options.conf_dir.clone(),
-            state_dir: channel_options.dir.as_ref().map(|dir| dir.join("sinks")),
-        };
-        let plans = plan.sinks.iter().filter(|sink| sink.channel == channel.name);
-        let mut sinks = Vec::new();
-        let mut sink_options = Vec::new();
-        for sink in plans {
-            match registry::build_sink(sink, &env) {
-                Ok(made) => {
-                    sink_options.push(sink_options_of(channel, sink, made.batch_events_max()));
-                    sinks.push((sink.name.clone(), made));
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        built.channels.push((channel_options, dispatch_options(channel, sink_options)));
-        built.sinks.insert(channel.name.clone(), sinks);
-    }
-    for source in &plan.sources {
-        match registry::build_source(source) {
-            Ok(made) => {
-                built.sources.push((source.name.clone(), source.channels.clone(), made));
-            }
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if problems.is_empty() { Ok(built) } else { Err(problems) }
-}
-
-fn dispatch_options(channel: &ChannelPlan, sinks: Vec<SinkOptions>) -> DispatchOptions {
-    let balance = match channel.balancer {
-        BalancerKind::RoundRobin => Balance::RoundRobin,
-    };
-    let group =
-        GroupOptions { name: DEFAULT_GROUP.to_owned(), balance, sinks, ..GroupOptions::default() };
-    DispatchOptions { groups: vec![group], seed: fastrand::u64(..) }
-}
-
-fn sink_options_of(channel: &ChannelPlan, sink: &SinkPlan, batch_events_max: u32) -> SinkOptions {
-    SinkOptions {
-        batch_events_max,
-        queue_size: channel.queue_leases,
-        policy: match sink.policy.kind {
-            PolicyKind::Requeue => FailurePolicy::Requeue.into(),
-            PolicyKind::RetryAndResume => FailurePolicy::RetryAndResume.into(),
-        },
-        backoff: Backoff {
-            first_ms: sink.policy.backoff.as_millis() as u64,
-            max_ms: sink.policy.max_backoff.as_millis() as u64,
-        },
-        ..SinkOptions::named(&sink.name)
-    }
 }
 
 /// Runs an agent until it is told to stop by SIGTERM or SIGINT. A second signal ends it at once.
@@ -156,7 +70,7 @@ struct Running {
 
 async fn run_built(built: Built, options: &RunOptions) -> Result<(), String> {
     let mut signals = Signals::new()?;
-    let mut running = start_channels(built.channels, built.sinks)?;
+    let mut running = start_channels(built.channels)?;
     let (stopper, stop) = Stop::new();
     let mut sources = tokio::task::JoinSet::new();
     let mut ingests = Vec::new();
@@ -202,19 +116,15 @@ fn delivery_counts(running: &Running) -> Option<Arc<super::delivery::DeliveryCou
     running.delivery.as_ref().map(|delivery| Arc::clone(&delivery.counts))
 }
 
-fn start_channels(
-    channels: Vec<(ChannelOptions, DispatchOptions)>,
-    mut sinks: BTreeMap<String, NamedSinks>,
-) -> Result<Vec<Running>, String> {
+fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
     let mut running = Vec::new();
-    for (options, dispatch) in channels {
+    for BuiltChannel { options, dispatch, sinks, .. } in channels {
         let name = options.name.clone();
         let began = Instant::now();
         let opened = LogChannel::open(options);
         let (channel, opened) = opened.map_err(|error| format!("open channel {name}: {error}"))?;
         let states = states_of(&channel, &opened)?;
         tell_opened(&channel, &opened.report, &states, began.elapsed());
-        let sinks = sinks.remove(&name).unwrap_or_default();
         let delivery = if sinks.is_empty() {
             None
         } else {

@@ -4,8 +4,11 @@
 //! A part is left out if one of the problems about it is an error; what is left out only because
 //! its channel was, is not blamed again.
 
+mod groups;
+
 use super::common::{AGENT_KEYS, common_keys};
 use super::exec;
+use super::groups::DEFAULT_GROUP;
 use super::key::{Component, Origin, Problem, Role, Settings, Severity, Value, find_key};
 use super::nearest::did_you_mean;
 use super::plan::{ChannelPlan, Plan, SinkPlan, SourcePlan};
@@ -18,9 +21,17 @@ pub(super) fn build(tree: &AgentTree, components: &[&'static Component], lenient
     let own = Origin { file: tree.agent.as_str().into(), line: 0 };
     let agent = Settings::new(tree.agent.clone(), own, AGENT_KEYS, tree.own.clone());
     let plan = Plan::empty(&tree.agent);
-    let mut builder =
-        Builder { tree, components, agent, plan, levels: BTreeMap::new(), fatal: Vec::new() };
-    builder.later_sections(lenient);
+    let mut builder = Builder {
+        tree,
+        components,
+        agent,
+        plan,
+        levels: BTreeMap::new(),
+        sink_levels: BTreeMap::new(),
+        broken_groups: BTreeSet::new(),
+        fatal: Vec::new(),
+    };
+    builder.later_sections();
     builder.agent_level();
     builder.check_lists();
     let listed: Vec<_> = Role::ALL.into_iter().map(|role| builder.listed(role)).collect();
@@ -28,6 +39,8 @@ pub(super) fn build(tree: &AgentTree, components: &[&'static Component], lenient
     channels.iter().for_each(|(name, value)| builder.channel(name, value));
     sources.iter().for_each(|(name, value)| builder.source(name, value));
     sinks.iter().for_each(|(name, value)| builder.sink(name, value));
+    builder.groups();
+    builder.sink_groups(lenient);
     builder.drop_unused_channels();
     builder.finish(lenient, &listed)
 }
@@ -40,6 +53,10 @@ struct Builder<'a> {
     plan: Plan,
     /// `exec.*` of each channel in the plan.
     levels: BTreeMap<String, Settings>,
+    /// The common keys of each sink in the plan.
+    sink_levels: BTreeMap<String, Settings>,
+    /// Flume sink groups that can't be made.
+    broken_groups: BTreeSet<String>,
     /// Errors that leniency does not take away.
     fatal: Vec<Problem>,
 }
@@ -75,29 +92,29 @@ impl Builder<'_> {
     }
 
     /// What a later version brings is never ignored in silence.
-    fn later_sections(&mut self, lenient: bool) {
+    fn later_sections(&mut self) {
         let agent = self.tree.agent.clone();
-        for (list, what) in [("sinkgroups", "sink groups"), ("configfilters", "config filters")] {
-            if let Some(value) = self.tree.lists.get(list) {
-                let mut message =
-                    format!("{agent}.{list}: {what} are not supported yet by this version");
-                if lenient && list == "sinkgroups" {
-                    message += "; the sinks of the groups do not run";
+        if let Some(value) = self.tree.lists.get("configfilters") {
+            let message = format!(
+                "{agent}.configfilters: config filters are not supported yet by this version"
+            );
+            self.problem(Severity::Error, Some(&value.origin), &agent, message);
+        }
+        for list in ["sinkgroups", "configfilters"] {
+            let listed = self.tree.lists.get(list).map_or("", |value| value.text.as_str());
+            for (name, values) in self.tree.parts.get(list).into_iter().flatten() {
+                if !listed.split_whitespace().any(|listed| listed == name) {
+                    let at = first_line(values);
+                    let message =
+                        format!("{agent}.{list}.{name} is not in the list '{agent}.{list}'");
+                    self.problem(Severity::Warning, Some(at), &agent, message);
                 }
-                self.problem(Severity::Error, Some(&value.origin), &agent, message);
-            } else if let Some((name, values)) =
-                self.tree.parts.get(list).and_then(|parts| parts.first_key_value())
-            {
-                let at = first_line(values);
-                let message = format!("{agent}.{list}.{name} is not in the list '{agent}.{list}'");
-                self.problem(Severity::Warning, Some(at), &agent, message);
             }
         }
     }
 
     fn agent_level(&mut self) {
-        let mut problems = self.agent.check();
-        problems.extend(exec::check_level(&self.agent));
+        let problems = self.agent.check();
         self.has_error(problems);
     }
 
@@ -146,7 +163,7 @@ impl Builder<'_> {
         let keys = component.map_or(&[][..], |component| component.keys);
         let settings = Settings::new(path.clone(), declared.clone(), keys, own);
         let common = Settings::new(path, declared.clone(), common_keys(role), common);
-        let problems = [settings.check(), common.check(), exec_level(role, &common)].concat();
+        let problems = [settings.check(), common.check()].concat();
         let is_broken = self.has_error(problems);
         let component = component.filter(|_| !is_broken);
         Some(Part { component, settings, common })
@@ -204,16 +221,11 @@ impl Builder<'_> {
     fn channel(&mut self, name: &str, list: &Value) {
         let Some(part) = self.part(Role::Channel, name, list) else { return };
         let Part { component, settings, common } = part;
-        let balancer = self.take(exec::balancer(&common, &self.agent));
-        let queue_leases = self.take(exec::queue_leases(&common, &self.agent));
         let capacity = self.take(check_capacity(&settings));
-        if let (Some(component), Some(balancer), Some(queue_leases), Some(())) =
-            (component, balancer, queue_leases, capacity)
-        {
+        if let (Some(component), Some(())) = (component, capacity) {
             let name = name.to_owned();
             self.levels.insert(name.clone(), common);
-            let channel = ChannelPlan { name, component, settings, balancer, queue_leases };
-            self.plan.channels.push(channel);
+            self.plan.channels.push(ChannelPlan { name, component, settings });
         }
     }
 
@@ -246,12 +258,30 @@ impl Builder<'_> {
         if !self.find_channel(&common, "channel", &channel) {
             return;
         }
-        let policy = exec::policy(&common, &self.levels[&channel], &self.agent);
-        let policy = self.take(policy);
+        let above = &self.levels[&channel];
+        let policy = exec::policy(&common, above, &self.agent);
+        let rate = exec::rate(&[&common, above, &self.agent]);
+        let max_backoff_given =
+            [&common, above, &self.agent].iter().any(|level| level.has("exec.maxBackoff"));
+        let (policy, rate) = (self.take(policy), self.take(rate));
         let batches = self.batch_fits(&settings, std::slice::from_ref(&channel));
-        if let (Some(component), Some(policy), true) = (component, policy, batches) {
+        let group = common.text("group").unwrap_or(DEFAULT_GROUP).to_owned();
+        if let (Some(component), Some(policy), Some(rate), true) =
+            (component, policy, rate, batches)
+        {
             let name = name.to_owned();
-            self.plan.sinks.push(SinkPlan { name, component, channel, settings, policy });
+            self.sink_levels.insert(name.clone(), common);
+            self.plan.sinks.push(SinkPlan {
+                name,
+                component,
+                channel,
+                settings,
+                policy,
+                group,
+                priority: 0,
+                rate,
+                max_backoff_given,
+            });
         }
     }
 
@@ -321,7 +351,6 @@ impl Builder<'_> {
 
     fn finish(mut self, lenient: bool, listed: &[Vec<(String, Value)>]) -> Plan {
         if lenient {
-            self.drop_grouped_sinks();
             self.say_left_out(listed);
             self.plan.problems.iter_mut().for_each(|p| p.severity = Severity::Warning);
         }
@@ -332,20 +361,6 @@ impl Builder<'_> {
         }
         self.plan.problems.append(&mut self.fatal);
         self.plan
-    }
-
-    /// A group that can't be made takes its sinks with it, as in Flume: run alone, they would all
-    /// take events where the group would have chosen.
-    fn drop_grouped_sinks(&mut self) {
-        if !self.tree.lists.contains_key("sinkgroups") {
-            return;
-        }
-        let groups = self.tree.parts.get("sinkgroups");
-        let members = groups.into_iter().flat_map(|groups| groups.values());
-        let members = members.filter_map(|values| values.get("sinks"));
-        let members: BTreeSet<_> =
-            members.flat_map(|value| value.text.split_whitespace()).collect();
-        self.plan.sinks.retain(|sink| !members.contains(sink.name.as_str()));
     }
 
     fn say_left_out(&mut self, listed: &[Vec<(String, Value)>]) {
@@ -370,11 +385,4 @@ impl Builder<'_> {
 fn first_line(values: &Values) -> &Origin {
     let first = values.values().map(|value| &value.origin).min_by_key(|origin| origin.line);
     first.expect("a component is known by its values")
-}
-
-fn exec_level(role: Role, common: &Settings) -> Vec<Problem> {
-    match role {
-        Role::Channel => exec::check_level(common),
-        Role::Source | Role::Sink => Vec::new(),
-    }
 }

@@ -5,7 +5,8 @@
 //! to run, or makes the text ambiguous, is an error even then.
 
 use super::build::build;
-use super::exec::{BalancerKind, PolicySettings};
+use super::exec::{PolicySettings, RateSettings};
+use super::groups::GroupPlan;
 use super::key::{Component, Problem, Settings, Severity};
 use super::properties::Properties;
 use super::substitute::{Lookup, substitute};
@@ -46,6 +47,8 @@ pub struct Plan {
     pub channels: Vec<ChannelPlan>,
     /// In the order of the list, which is the order of the round robin.
     pub sinks: Vec<SinkPlan>,
+    /// Groups of sinks, in the order of their first sinks.
+    pub groups: Vec<GroupPlan>,
     /// By file and line.
     pub problems: Vec<Problem>,
 }
@@ -72,10 +75,6 @@ pub struct ChannelPlan {
     pub component: &'static Component,
     /// The keys of the type.
     pub settings: Settings,
-    /// Which of its sinks gets the next batch.
-    pub balancer: BalancerKind,
-    /// Batches that one sink may hold at a time.
-    pub queue_leases: u32,
 }
 
 /// A sink to run.
@@ -91,6 +90,14 @@ pub struct SinkPlan {
     pub settings: Settings,
     /// What a failed delivery does.
     pub policy: PolicySettings,
+    /// Its group, in [`Plan::groups`] with its channel.
+    pub group: String,
+    /// The greater, the sooner (of a `failover` sink group).
+    pub priority: i32,
+    /// What it may take in a second.
+    pub rate: RateSettings,
+    /// Whether its longest pause was given, and is no default.
+    pub(super) max_backoff_given: bool,
 }
 
 impl Plan {
@@ -111,6 +118,7 @@ impl Plan {
             sources: Vec::new(),
             channels: Vec::new(),
             sinks: Vec::new(),
+            groups: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -115,10 +115,8 @@ impl Sorter<'_> {
         let Some((name, own)) = tail.split_once('.') else {
             return self.warn(value, format!("'{key}' names no key of '{tail}': it is ignored"));
         };
-        // levada's own keys of a channel have always been written in the singular, too
-        if let Some(role) = singular
-            && !(role == Role::Channel && own.starts_with("exec."))
-        {
+        // levada's own keys have always been written in the singular, too
+        if singular.is_some() && !own.starts_with("exec.") {
             let agent = &self.tree.agent;
             self.warn(value, format!("'{key}' is read as '{agent}.{list}.{tail}'"));
         }

@@ -344,7 +344,7 @@ fn new_group_starts_where_it_is_told() {
 #[test]
 fn group_that_left_the_configuration_keeps_its_claim_until_it_is_removed() {
     let orphan = GroupState { name: "old".into(), watermark: Offset(5), ..Default::default() };
-    let mut s = Script::restored(options(vec![requeue("a")]), &[orphan.clone()], 100);
+    let mut s = Script::restored(options(vec![requeue("a")]), std::slice::from_ref(&orphan), 100);
     s.open();
     for lease in 0..10 {
         s.apply(delivered(lease));
