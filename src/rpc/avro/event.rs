@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn events_of_the_log_are_written_as_any_others() {
-        fn property(events: Vec<(Vec<(String, String)>, Vec<u8>)>) -> bool {
+        type Parts = (Vec<(String, String)>, Vec<u8>);
+        fn property(events: Vec<Parts>) -> bool {
             let events = events.into_iter().map(|(headers, body)| Event { headers, body });
             let events: Vec<_> = events.collect();
             let batch = EventBatch::of_events(Offset(3), 0, &events);
@@ -303,8 +304,7 @@ mod tests {
             assert!(seen.len() <= lens + texts + 6 * events.len() + 11);
             seen == expected
         }
-        let property = property as fn(Vec<(Vec<(String, String)>, Vec<u8>)>) -> bool;
-        quickcheck::QuickCheck::new().tests(RUNS).quickcheck(property);
+        quickcheck::QuickCheck::new().tests(RUNS).quickcheck(property as fn(Vec<Parts>) -> bool);
     }
 
     #[test]
