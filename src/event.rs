@@ -71,6 +71,11 @@ impl<'a> EventRef<'a> {
         Some(EventRef { headers, body })
     }
 
+    /// Bytes that it takes in a record.
+    pub fn byte_len(&self) -> usize {
+        4 + self.headers.len() + self.body.len()
+    }
+
     /// The body, as it was put.
     pub fn body(&self) -> &'a [u8] {
         self.body

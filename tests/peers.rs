@@ -12,13 +12,15 @@ mod lab;
 mod support;
 
 use lab::{Hdfs, Lab, lines};
+use levada::event::Event;
+use levada::rpc::avro::Status;
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use support::{Agent, PATIENCE, lines_below, skip, walctl};
+use support::{Agent, PATIENCE, Producer, lines_below, skip, walctl};
 
 /// The tests that run the seed's config take turns: it has a fixed port.
 static SEED_PORT: Mutex<()> = Mutex::new(());
@@ -170,6 +172,82 @@ fn kill_9_under_flume_client_load_loses_nothing_acknowledged() {
     let acknowledged = lines(&record);
     stop_when_delivered(agent, dir.path(), &acknowledged);
     println!("{kills} kills, {} acknowledged, all delivered", acknowledged.len());
+}
+
+/// A config of Flume's agent: an Avro source, its file channel, a line an event below `dir/out`.
+fn flume_config(dir: &Path, port: u16, compression: &str) -> PathBuf {
+    std::fs::create_dir_all(dir.join("out")).unwrap();
+    let (path, dir) = (dir.join("flume.properties"), dir.display());
+    let text = format!(
+        "a.sources = s\na.channels = c\na.sinks = k\n\
+         a.sources.s.type = avro\na.sources.s.bind = 127.0.0.1\na.sources.s.port = {port}\n\
+         a.sources.s.compression-type = {compression}\na.sources.s.channels = c\n\
+         a.channels.c.type = file\na.channels.c.dataDirs = {dir}/data\n\
+         a.channels.c.checkpointDir = {dir}/checkpoint\n\
+         a.channels.c.minimumRequiredSpace = 1048576\n\
+         a.sinks.k.type = file_roll\na.sinks.k.channel = c\na.sinks.k.sink.directory = {dir}/out\n\
+         a.sinks.k.sink.rollInterval = 0\na.sinks.k.sink.serializer = HEADER_AND_TEXT\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// levada's agent between a producer and Flume's agent, which is killed and comes back. What
+/// Flume's files have is compared with what levada acknowledged.
+fn avro_sink_to_flume(compression: &str) {
+    let Some(lab) = Lab::find("levada's Avro sink to Flume's agent") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (flume_dir, levada_dir) = (dir.path().join("flume"), dir.path().join("levada"));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let flume = flume_config(&flume_dir, port, compression);
+    let sink = format!(
+        "a.sinks = k\na.sinks.k.type = avro\na.sinks.k.channel = c\na.sinks.k.port = {port}\n\
+         a.sinks.k.hostname = 127.0.0.1\na.sinks.k.compression-type = {compression}\n\
+         a.sinks.k.exec.backoff = 50\na.sinks.k.exec.maxBackoff = 500\n"
+    );
+    let mut receiver = Some(lab.flume_agent(&flume, port));
+    let config = write_config(&levada_dir, &config(0, &sink));
+    let mut agent = Agent::start(&levada_dir, &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let mut expected = HashSet::new();
+    for round in 0..3 {
+        for batch in 0..20 {
+            if (round, batch) == (1, 10) {
+                receiver.take().unwrap().kill();
+            }
+            let events = (0..50).map(|n| {
+                let id = format!("{round}-{batch}-{n}");
+                Event { headers: vec![("id".into(), id.clone())], body: id.into() }
+            });
+            let events: Vec<_> = events.collect();
+            assert_eq!(producer.append(&events).unwrap(), Status::Ok);
+            let line = |event: &Event| format!("{{id={0}}} {0}", event.headers[0].1);
+            expected.extend(events.iter().map(line));
+        }
+        if receiver.is_none() {
+            agent.wait_for("sink k: 127.0.0.1:");
+            receiver = Some(lab.flume_agent(&flume, port));
+        }
+    }
+    wait_until("Flume's agent has all of it", || is_in(&expected, &flume_dir));
+    stop(agent);
+    let lines: HashSet<_> = lines_below(&flume_dir.join("out")).into_iter().collect();
+    assert_eq!(lines, expected, "every event with its header, and nothing else");
+}
+
+fn is_in(expected: &HashSet<String>, dir: &Path) -> bool {
+    let lines: HashSet<_> = lines_below(&dir.join("out")).into_iter().collect();
+    expected.is_subset(&lines)
+}
+
+#[test]
+fn avro_sink_delivers_to_flume_s_agent_through_its_kill_9() {
+    avro_sink_to_flume("none");
+}
+
+#[test]
+fn avro_sink_delivers_deflated_to_flume_s_agent_through_its_kill_9() {
+    avro_sink_to_flume("deflate");
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {

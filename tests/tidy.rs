@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["event", "offset", "cursor", "fate"],
     &["codec", "config", "log", "rpc"],
-    &["channel", "sim", "sink"],
+    &["channel", "client", "sim", "sink"],
     &["dispatch", "ingest"],
-    &["source", "client"],
+    &["source"],
     &["agent", "bench", "harness", "inspect"],
     &["cli"],
     &["bin"],

@@ -2,7 +2,7 @@
 
 use crate::channel::keys;
 use crate::config::{Component, Problem, Settings, SinkPlan, SourcePlan};
-use crate::sink::{Sink, SinkEnv, file_roll, hdfs, logger, null};
+use crate::sink::{self, Sink, SinkEnv, file_roll, hdfs, logger, null};
 use crate::source::{Source, avro, netcat, seq};
 
 type BuildSource = fn(&Settings) -> Result<Box<dyn Source>, Problem>;
@@ -16,7 +16,8 @@ static SOURCES: [(&Component, BuildSource); 3] = [
 
 static CHANNELS: [&Component; 2] = [&keys::MEMORY, &keys::FILE];
 
-static SINKS: [(&Component, BuildSink); 4] = [
+static SINKS: [(&Component, BuildSink); 5] = [
+    (&sink::avro::COMPONENT, sink::avro::build),
     (&file_roll::COMPONENT, file_roll::build),
     (&hdfs::COMPONENT, hdfs::build),
     (&logger::COMPONENT, logger::build),

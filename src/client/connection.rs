@@ -1,18 +1,25 @@
 //! One connection to an Avro source.
 
 use super::ClientError;
-use crate::event::Event;
+use crate::event::{Event, LogEvent};
 use crate::rpc::avro::encode_append_batch;
 use crate::rpc::avro::{Answer, ClientSession, Frame, FrameLimits, FrameReader, Status};
 use crate::rpc::{Deflater, Inflater};
 use std::fmt::Display;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The longest answer that is read: a handshake carries the server's protocol text.
 const ANSWER_BYTES: usize = 4 << 20;
+
+/// What one call may have: lengths on the wire are signed.
+const CALL_BYTES: usize = 1 << 30;
+/// A buffer is not kept if it has grown above this.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// How both directions are compressed; must be the source's `compression-type`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -121,6 +128,40 @@ impl AvroClient {
     /// Nobody knows whether the source took the batch, except after [`ClientError::Refused`].
     pub async fn append_batch(&mut self, events: &[Event]) -> Result<Status, ClientError> {
         let sent = self.send(events).await?;
+        self.answer_to(sent).await
+    }
+
+    /// As [`append_batch`](AvroClient::append_batch), of events that lie in the log; sending and
+    /// waiting together take the request-timeout at most.
+    ///
+    /// # Errors
+    /// As those of [`append_batch`](AvroClient::append_batch).
+    pub async fn append_lent(&mut self, events: &[LogEvent<'_>]) -> Result<Status, ClientError> {
+        check_len(events.iter().map(|lent| lent.event.byte_len()).sum())?;
+        let sent = self.next_serial();
+        self.session.append_lent(sent, events, &mut self.out);
+        let wait = self.request_timeout;
+        let call = async {
+            self.flush().await?;
+            self.answer_to(sent).await
+        };
+        match timeout(wait, call).await {
+            Ok(status) => status,
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    /// Whether the source has closed the connection, as far as is known without waiting.
+    pub async fn is_closed(&self) -> bool {
+        let mut byte = [0];
+        poll_fn(|context| {
+            let seen = self.socket.poll_peek(context, &mut ReadBuf::new(&mut byte));
+            Poll::Ready(matches!(seen, Poll::Ready(Ok(0) | Err(_))))
+        })
+        .await
+    }
+
+    async fn answer_to(&mut self, sent: i32) -> Result<Status, ClientError> {
         loop {
             let (serial, status) = self.next_answer().await?;
             if serial == sent {
@@ -143,10 +184,7 @@ impl AvroClient {
     /// # Errors
     /// The connection broke, or the batch has 1 GiB or more.
     pub async fn send_encoded(&mut self, parameters: &[u8]) -> Result<i32, ClientError> {
-        if parameters.len() >= 1 << 30 {
-            let message = format!("a batch of {} bytes is too long to send", parameters.len());
-            return Err(ClientError::Usage(message));
-        }
+        check_len(parameters.len())?;
         let serial = self.next_serial();
         self.session.append_batch(serial, parameters, &mut self.out);
         self.flush().await?;
@@ -161,7 +199,7 @@ impl AvroClient {
         let wait = self.request_timeout;
         let answer = match timeout(wait, self.read_answer()).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.broken(format_args!("no answer in {} s", wait.as_secs()))),
+            Err(_) => return Err(self.late()),
         };
         match answer {
             (serial, Answer::Status(status)) => Ok((serial, status)),
@@ -177,15 +215,16 @@ impl AvroClient {
         self.serial
     }
 
-    /// Writes what is in `out`.
+    /// Writes what is in `out`; a source that reads nothing is not waited for without end.
     async fn flush(&mut self) -> Result<(), ClientError> {
         if let Some((_, deflater)) = &mut self.zlib {
             let plain = std::mem::take(&mut self.out);
             deflater.deflate(&plain, &mut self.out);
         }
-        let written = self.socket.write_all(&self.out).await;
+        let written = timeout(self.request_timeout, self.socket.write_all(&self.out)).await;
         self.out.clear();
-        written.map_err(|error| self.broken(error))
+        self.out.shrink_to(KEPT_BYTES);
+        written.map_err(|_| self.late())?.map_err(|error| self.broken(error))
     }
 
     async fn read_answer(&mut self) -> Result<(i32, Answer), ClientError> {
@@ -222,6 +261,17 @@ impl AvroClient {
     fn broken(&self, reason: impl Display) -> ClientError {
         broken(&self.peer, reason)
     }
+
+    fn late(&self) -> ClientError {
+        ClientError::Late { peer: self.peer.clone(), wait: self.request_timeout }
+    }
+}
+
+fn check_len(bytes: usize) -> Result<(), ClientError> {
+    if bytes < CALL_BYTES {
+        return Ok(());
+    }
+    Err(ClientError::Usage(format!("a batch of {bytes} bytes is too long to send")))
 }
 
 fn broken(peer: &str, reason: impl Display) -> ClientError {

@@ -47,6 +47,14 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// The source did not answer within the request-timeout, or did not read.
+    #[error("{peer}: no answer in {} s", .wait.as_secs_f64())]
+    Late {
+        /// `host:port`
+        peer: String,
+        /// The request-timeout.
+        wait: Duration,
+    },
     /// The source answered a call with an error.
     #[error("{peer} refused the call: {reason}")]
     Refused {

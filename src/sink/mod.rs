@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use std::path::PathBuf;
 use std::time::Instant;
 
+pub mod avro;
 pub mod file_roll;
 pub mod hdfs;
 mod local;

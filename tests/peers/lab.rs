@@ -4,7 +4,7 @@
 use crate::support::skip;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -65,6 +65,19 @@ impl Lab {
         Peer::spawn("Flume's avro-client", command.arg(file)).finish();
     }
 
+    /// A Flume agent `a` of this config, whose source listens on `port`.
+    pub fn flume_agent(&self, config: &Path, port: u16) -> FlumeAgent {
+        let mut command = self.java("flume", &[], "org.apache.flume.node.Application");
+        command.args(["-n", "a", "--no-reload-conf", "-f"]).arg(config);
+        let agent = FlumeAgent(Peer::spawn("Flume's agent", &mut command));
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "Flume's agent does not listen");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        agent
+    }
+
     /// An application that logs `count` events by Log4j 2's Flume appender. Returns the last line
     /// of its output.
     pub fn appender(&self, address: SocketAddr, batch: u32, count: u32) -> String {
@@ -95,6 +108,17 @@ impl Lab {
         let words: Vec<_> = line.split(' ').collect();
         let ["ready", _, conf] = words[..] else { panic!("HDFS did not start: {line}") };
         Hdfs { peer, conf: conf.into() }
+    }
+}
+
+/// A Flume agent at work.
+pub struct FlumeAgent(Peer);
+
+impl FlumeAgent {
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.0.child.kill().unwrap();
+        self.0.child.wait().unwrap();
     }
 }
 

@@ -1,10 +1,10 @@
 //! The client's side of a connection: handshake, calls, answers.
 
-use super::event::encode_events;
+use super::event::{encode_events, encode_lent_events};
 use super::protocol::{FLUME_1_11_HASH, PROTOCOL, protocol_hash};
 use super::reader::{DecodeError, Flaw, Reader};
-use super::{Frame, Status, put_bytes, put_long, write_frame};
-use crate::event::Event;
+use super::{Frame, Status, put_bytes, put_long, write_frame_with};
+use crate::event::{Event, LogEvent};
 
 /// A connection as its client sees it.
 ///
@@ -48,15 +48,30 @@ impl ClientSession {
     /// Appends the frame of an `appendBatch` to `out`; `parameters` come of
     /// [`encode_append_batch`].
     pub fn append_batch(&self, serial: i32, parameters: &[u8], out: &mut Vec<u8>) {
-        self.request(serial, "appendBatch", parameters, out);
+        self.request(serial, "appendBatch", out, |out| out.extend_from_slice(parameters));
+    }
+
+    /// As [`append_batch`](ClientSession::append_batch), of events that lie in the log: they are
+    /// copied once.
+    ///
+    /// # Panics
+    /// If they take 2 GiB.
+    pub fn append_lent(&self, serial: i32, events: &[LogEvent<'_>], out: &mut Vec<u8>) {
+        self.request(serial, "appendBatch", out, |out| encode_lent_events(events, out));
     }
 
     /// Appends the frame of a ping to `out`: nothing but the handshake.
     pub fn ping(&self, serial: i32, out: &mut Vec<u8>) {
-        self.request(serial, "", &[], out);
+        self.request(serial, "", out, |_| {});
     }
 
-    fn request(&self, serial: i32, message: &str, parameters: &[u8], out: &mut Vec<u8>) {
+    fn request(
+        &self,
+        serial: i32,
+        message: &str,
+        out: &mut Vec<u8>,
+        parameters: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut head = Vec::with_capacity(64);
         match self.state {
             State::New => put_handshake(FLUME_1_11_HASH, None, FLUME_1_11_HASH, &mut head),
@@ -67,7 +82,7 @@ impl ClientSession {
         }
         put_long(0, &mut head);
         put_bytes(message.as_bytes(), &mut head);
-        write_frame(serial, &[&head, parameters], out);
+        write_frame_with(serial, &head, out, parameters);
     }
 
     /// Reads the answer to a request.

@@ -193,6 +193,23 @@ impl FrameReader {
     }
 }
 
+/// Appends a frame of two buffers to `out`: `head`, and what `write` appends.
+///
+/// # Panics
+/// As [`write_frame`].
+pub fn write_frame_with(
+    serial: i32,
+    head: &[u8],
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    write_frame(serial, &[head, &[]], out);
+    let at = out.len();
+    write(out);
+    let len = i32::try_from(out.len() - at).expect("a buffer is below 2 GiB");
+    out[at - 4..at].copy_from_slice(&len.to_be_bytes());
+}
+
 /// Appends a frame of `buffers` to `out`.
 ///
 /// # Panics

@@ -18,8 +18,8 @@ mod reader;
 mod server;
 
 pub use client::{Answer, ClientSession, encode_append_batch};
-pub use event::{decode_event, decode_events, encode_event, encode_events};
-pub use frame::{Frame, FrameError, FrameLimits, FrameReader, write_frame};
+pub use event::{decode_event, decode_events, encode_event, encode_events, encode_lent_events};
+pub use frame::{Frame, FrameError, FrameLimits, FrameReader, write_frame, write_frame_with};
 pub use protocol::{FLUME_1_11_HASH, PROTOCOL, protocol_hash};
 pub use reader::{DecodeError, Flaw, Reader};
 pub use server::{Call, Reply, Request, ServerSession};
