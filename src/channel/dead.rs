@@ -78,7 +78,7 @@ pub enum DeadError {
         /// Where it is.
         dir: String,
         /// What failed.
-        error: LogError,
+        error: Box<LogError>,
     },
 }
 
@@ -231,7 +231,7 @@ impl DeadLog {
     }
 
     fn error(&self, error: LogError) -> DeadError {
-        DeadError::Log { dir: self.storage.describe(), error }
+        DeadError::Log { dir: self.storage.describe(), error: error.into() }
     }
 
     /// What of the letters is not counted in these states of the groups, saved before a crash: to be

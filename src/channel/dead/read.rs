@@ -84,7 +84,8 @@ impl Letters {
             return Ok(false);
         }
         let outcome = reader.read(self.next..self.end, READ_MAX);
-        let outcome = outcome.map_err(|error| DeadError::Log { dir: self.dir.clone(), error })?;
+        let outcome = outcome
+            .map_err(|error| DeadError::Log { dir: self.dir.clone(), error: error.into() })?;
         for missing in &outcome.missing {
             let (from, to) = (missing.range.start, missing.range.end);
             tracing::warn!(target: "levada::dead",
