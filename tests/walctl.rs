@@ -226,7 +226,8 @@ fn command_lines_that_can_not_be_followed_end_with_2() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text.contains(&format!("'walctl {name}' is not in this version")), "{text}");
     }
-    for args in [&["frob", path][..], &["cat", path, "--from", "noon"], &["cat", path, "--dead"]] {
+    for args in [&["frob", path][..], &["cat", path, "--from", "noon"], &["dead", "redrive", path]]
+    {
         assert_eq!(walctl(args), (2, String::new()), "{args:?}");
     }
     assert_eq!(walctl(&[]).0, 2);
