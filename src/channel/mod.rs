@@ -5,6 +5,7 @@ use async_trait::async_trait;
 
 pub mod collect;
 pub mod cursors;
+pub mod dead;
 pub mod keys;
 pub mod letter;
 pub mod log;

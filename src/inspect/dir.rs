@@ -33,6 +33,7 @@ pub enum InspectError {
 }
 
 /// A directory that holds a log.
+#[derive(Clone)]
 pub struct LogDir {
     path: PathBuf,
     storage: Arc<dyn Storage>,
@@ -53,6 +54,12 @@ impl LogDir {
     /// The log in `storage`, which need not be a directory: a simulated disk.
     pub fn on(storage: Arc<dyn Storage>) -> LogDir {
         LogDir { path: PathBuf::from(storage.describe()), storage }
+    }
+
+    /// The dead-letter log of the channel whose log this is; `None` if it has none.
+    pub fn dead(&self) -> Option<LogDir> {
+        let path = self.path.join(crate::channel::dead::DIR);
+        is_log(&path).then(|| LogDir { storage: Arc::new(FileStorage::new(&path)), path })
     }
 
     /// The directory.

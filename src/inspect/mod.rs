@@ -7,6 +7,7 @@
 //! fit. Whether bytes fit is for `crate::log` to say: the checker is recovery's own.
 
 mod bound;
+mod dead;
 mod dir;
 mod events;
 mod snapshot;
@@ -16,6 +17,7 @@ mod verify_files;
 mod view;
 
 pub use bound::{Bound, BoundError};
+pub use dead::{DeadLetters, LetterItem, LossRow};
 pub use dir::{InspectError, LogDir};
 pub use events::{EventRecord, Events, Item};
 pub use snapshot::{Owner, Snapshot};

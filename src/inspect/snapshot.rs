@@ -151,6 +151,12 @@ impl Snapshot {
         first.unwrap_or(self.tail())
     }
 
+    /// Bytes of a new segment; `None` if nothing says so.
+    pub fn segment_bytes(&self) -> Option<u64> {
+        let newest = self.segments.last().map(|segment| segment.header.segment_bytes);
+        self.meta.map(|meta| meta.segment_bytes).or(newest)
+    }
+
     /// The consumers' state, by the newest good record; nothing if there never was one.
     ///
     /// # Errors

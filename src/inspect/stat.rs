@@ -1,10 +1,12 @@
 //! What `walctl ls`, `stat` and `cursors` say, as values that serialize to their JSON.
 
+use super::dead::DeadLetters;
 use super::dir::{InspectError, LogDir};
 use super::events::headers;
 use super::snapshot::Snapshot;
 use super::view::ReadView;
 use crate::cursor::{GroupState, TriedRange};
+use crate::dispatch::Conservation;
 use crate::log::{FORMAT_MAJOR, FORMAT_MINOR, LogError, Segment, SegmentEnd, is_data};
 use crate::offset::OffsetRange;
 use serde::Serialize;
@@ -107,7 +109,7 @@ pub struct Stat {
     pub watermark: u64,
     /// Offsets from the watermark to the tail.
     pub backlog: u64,
-    /// Dead letters: none before there is a dead-letter log.
+    /// Dead letters that are neither re-driven nor purged.
     pub dead_letters: u64,
     /// Bytes of every file of the log.
     pub bytes_on_disk: u64,
@@ -143,9 +145,19 @@ pub struct GroupRow {
     pub group: String,
     /// Every offset below is done.
     pub watermark: u64,
-    /// Offsets from its watermark to the tail.
+    /// Offsets that were given away since the group began: what follows, added up.
+    pub appended: u64,
+    /// Events that its sinks delivered.
+    pub delivered: u64,
+    /// Events that were set aside as dead letters.
+    pub dead: u64,
+    /// Events that were given up, or that the log could not give.
+    pub lost: u64,
+    /// Events that were too old.
+    pub expired: u64,
+    /// Events to be delivered.
     pub backlog: u64,
-    /// Events passed because the log could not give them.
+    /// As `lost`, by its older name.
     pub lost_events: u64,
     /// Its sinks.
     pub sinks: Vec<SinkRow>,
@@ -191,7 +203,7 @@ pub fn stat(dir: &LogDir, log: &Snapshot) -> Result<Stat, InspectError> {
         durable_tail: log.durable_tail().0,
         watermark: watermark.0,
         backlog: tail.since(watermark),
-        dead_letters: 0,
+        dead_letters: DeadLetters::of(dir)?.map_or(Ok(0), |dead| dead.count().map(|c| c.dead))?,
         bytes_on_disk: bytes_on_disk(dir)?,
         segments: log.segments.len(),
         spares: log.spares.len(),
@@ -221,10 +233,16 @@ fn group_row(group: &GroupState, tail: crate::offset::Offset) -> GroupRow {
         failed_events: sink.counters.failed_events,
         redelivered_events: sink.counters.redelivered_events,
     });
+    let counts = Conservation::of(group, group.first, tail);
     GroupRow {
         group: group.name.clone(),
         watermark: group.watermark.0,
-        backlog: tail.since(group.watermark),
+        appended: counts.appended,
+        delivered: counts.delivered,
+        dead: counts.dead,
+        lost: counts.lost,
+        expired: counts.expired,
+        backlog: counts.backlog,
         lost_events: group.lost_events,
         sinks: sinks.collect(),
     }

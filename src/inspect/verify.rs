@@ -8,12 +8,14 @@
 //! | `segment-header`, `seal`, `trailer`, `index` | what a segment says of itself |
 //! | `missing-segment`, `lost-end` | bytes that are known to have been there |
 //! | `meta`, `state`, `cursor`, `cursors` | a file beside the segments; cursors that can't be |
+//! | `letter` | an event of the dead-letter log that is no letter |
 //! | `unreadable` | the disk does not give the bytes |
 //!
 //! No trouble, and told as notes: `torn` (an end that was never acknowledged), `quarantined` (a hole
 //! that recovery recorded), `gap` (offsets that were given up), `kept-aside`, `torn-cursor`, `torn-header`,
 //! `torn-seal`.
 
+use super::dead::verify_letters;
 use super::dir::{InspectError, LogDir};
 use super::events::WINDOW;
 use super::snapshot::Snapshot;
@@ -85,11 +87,28 @@ impl Report {
     }
 }
 
-/// Checks a log from end to end.
+/// Checks a channel's log from end to end, and its dead-letter log, whose files are told below `dead/`.
 ///
 /// # Errors
 /// It can't be read at all, or is of another version. Damage is no error: it is in the report.
 pub fn verify(dir: &LogDir) -> Result<Report, InspectError> {
+    let mut report = verify_log(dir)?;
+    if let Some(dead) = dir.dead() {
+        let mut below = verify_log(&dead)?;
+        if below.ok {
+            verify_letters(&dead, &mut below)?;
+        }
+        for problem in below.problems.iter_mut().chain(&mut below.notes) {
+            problem.file = format!("{}/{}", crate::channel::dead::DIR, problem.file);
+        }
+        report.problems.append(&mut below.problems);
+        report.notes.append(&mut below.notes);
+        report.ok = report.problems.is_empty();
+    }
+    Ok(report)
+}
+
+fn verify_log(dir: &LogDir) -> Result<Report, InspectError> {
     let mut report = Report::default();
     let log = match Snapshot::take(dir) {
         Ok(log) => log,

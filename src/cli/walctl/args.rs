@@ -1,12 +1,14 @@
 //! The words of `walctl`'s command line.
 
 use crate::bench;
+use crate::fate::Cause;
 use crate::inspect::Bound;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Looks into a channel's log: read-only, at any time, the agent running or dead. Only `bench`
-/// writes, in a directory of its own that it removes.
+/// Looks into a channel's log: read-only, at any time, the agent running or dead. `dead redrive` and
+/// `dead purge` change it, while no agent has it; `bench` writes in a directory of its own, which
+/// it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
@@ -27,7 +29,9 @@ Examples:
   walctl cat /var/lib/levada/c1 --from -10
   walctl cat /var/lib/levada/c1 --from 2026-01-31T08:00:00Z --limit 100 --json
   walctl cat /var/lib/levada/c1 --from -0 --follow
-  walctl verify /var/lib/levada/c1 --json | jq .problems";
+  walctl verify /var/lib/levada/c1 --json | jq .problems
+  walctl dead ls /var/lib/levada/c1 --cause refused --from 2026-01-31T08:00:00Z
+  walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -41,6 +45,11 @@ pub(super) enum Command {
     Cursors(Target),
     /// Check every byte that the log relies on: exit code 1 if something is wrong
     Verify(Target),
+    /// List, show, re-drive or purge dead letters
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// List events that were given up, or too old
+    Losses(LossesArgs),
     /// Measure puts and takes here, beside what this disk can do without a log
     Bench(BenchArgs),
 }
@@ -79,9 +88,111 @@ pub(super) struct CatArgs {
     /// Go on with what comes, until interrupted
     #[arg(long)]
     pub follow: bool,
-    /// Dead letters: not in this version
+    /// The dead-letter log instead: letters that are neither re-driven nor purged, by their offsets
+    /// there, with the headers that say what became of them
     #[arg(long)]
     pub dead: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub(super) enum DeadCommand {
+    /// List letters, one a line
+    Ls(LettersArgs),
+    /// Print letters with their events
+    Cat(LettersArgs),
+    /// Put events back into the channel; their letters go
+    Redrive(RedriveArgs),
+    /// Throw letters away for good
+    Purge(PurgeArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct LettersArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct LossesArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RedriveArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Every letter
+    #[arg(long)]
+    pub all: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Letters whose events were re-driven so often stay
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub max_redrives: u32,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct PurgeArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Every letter
+    #[arg(long)]
+    pub all: bool,
+    /// The list of 'walctl losses' instead of the letters
+    #[arg(long)]
+    pub losses: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Which letters are meant: those that everything given fits.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FilterArgs {
+    /// Letters of this sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Letters of this consumer group
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Letters with this text in their reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Letters of this kind of failure
+    #[arg(long, value_name = "WORD", value_parser = Cause::ALL.map(Cause::word))]
+    pub cause: Option<String>,
+    /// Letters whose event has this header; may be given more than once
+    #[arg(long = "where", value_name = "HEADER=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Not before this offset of the channel, or RFC 3339 time of death
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub from: Option<Bound>,
+    /// Before this offset of the channel, or RFC 3339 time of death
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub to: Option<Bound>,
+    /// At most so many letters
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a header is given as NAME=VALUE".to_owned()),
+    }
 }
 
 #[cfg(test)]

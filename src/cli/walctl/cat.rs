@@ -3,7 +3,11 @@
 use super::args::CatArgs;
 use super::render::{escape, json_event, time};
 use super::{Done, Failure};
-use crate::inspect::{EventRecord, Events, Item, LogDir, Snapshot};
+use crate::channel::dead::Settled;
+use crate::channel::letter::Letter;
+use crate::fate::Grave;
+use crate::inspect::{DeadLetters, EventRecord, Events, Item, LogDir, Snapshot};
+use crate::offset::Offset;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,14 +17,22 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Prints events; what is missing is said on standard error.
 pub(super) fn cat(args: &CatArgs) -> Result<Done, Failure> {
-    if args.dead {
-        return Err(Failure::Usage("'cat --dead' is not in this version: no dead letters".into()));
-    }
-    let dir = LogDir::open(&args.target.dir)?;
-    let mut log = Snapshot::take(&dir)?;
+    let channel = LogDir::open(&args.target.dir)?;
+    let (dir, mut log, settled) = match args.dead {
+        false => {
+            let log = Snapshot::take(&channel)?;
+            (channel, log, None)
+        }
+        true => {
+            let Some(letters) = DeadLetters::of(&channel)? else { return Ok(Done::Fine) };
+            let (dir, log, settled) = letters.into_log();
+            (dir, log, Some(settled))
+        }
+    };
     let mut events = Events::new(&dir, &log, args.from, args.to)?;
     let mut printer = Printer {
         dir: &dir,
+        settled,
         out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
         json: args.target.json,
         left: args.limit.unwrap_or(u64::MAX),
@@ -73,6 +85,8 @@ fn reader_is_there(out: &mut impl Write) -> Result<(), Failure> {
 
 struct Printer<'a, W: Write> {
     dir: &'a LogDir,
+    /// Of a dead-letter log, the letters that are done with.
+    settled: Option<Settled>,
     out: W,
     json: bool,
     left: u64,
@@ -83,6 +97,7 @@ struct Printer<'a, W: Write> {
 impl<W: Write> Printer<'_, W> {
     fn item(&mut self, item: Item<'_>) -> ControlFlow<()> {
         match item {
+            Item::Event(event) if self.is_passed(&event) => {}
             Item::Event(event) => {
                 if let Err(error) = self.event(&event) {
                     self.failed = Some(error);
@@ -109,6 +124,14 @@ impl<W: Write> Printer<'_, W> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether it is a letter that is settled, or holds no event.
+    fn is_passed(&self, event: &EventRecord<'_>) -> bool {
+        let Some(settled) = &self.settled else { return false };
+        let letter = event.event.as_ref().and_then(|event| Letter::decode(event).ok());
+        settled.contains(Offset(event.offset))
+            || letter.is_some_and(|letter| letter.grave != Grave::Dead)
     }
 
     fn say(&mut self, text: &str) {

@@ -2,10 +2,13 @@
 
 mod args;
 mod cat;
+mod dead;
 mod render;
 
 use crate::bench;
+use crate::channel::dead::{DeadError, RedriveError};
 use crate::inspect::{InspectError, LogDir, Snapshot, cursors, segments, stat, verify};
+use crate::log::LogError;
 use args::{Cli, Command, Target};
 use clap::Parser;
 use render::{json_text, table};
@@ -19,7 +22,7 @@ pub const TROUBLE: u8 = 1;
 pub const FAILURE: u8 = 2;
 
 /// Commands that the design names and a later version brings.
-const LATER: [&str; 7] = ["grep", "losses", "repair", "rewind", "dead", "export", "top"];
+const LATER: [&str; 5] = ["grep", "repair", "rewind", "export", "top"];
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
@@ -68,6 +71,12 @@ enum Failure {
     Inspect(#[from] InspectError),
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    #[error(transparent)]
+    Dead(#[from] DeadError),
+    #[error(transparent)]
+    Redrive(#[from] RedriveError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
 }
@@ -109,6 +118,8 @@ fn command(command: Command) -> Result<Done, Failure> {
             }
         }
         Command::Cat(args) => return cat::cat(&args),
+        Command::Dead(command) => return dead::dead(&command),
+        Command::Losses(args) => return dead::losses(&args),
         Command::Bench(args) => {
             let report = bench::run(&args.options)?;
             print(&match args.json {

@@ -1,6 +1,7 @@
 //! How values look: JSON for programs, lines for people. Bytes of events never reach a terminal
 //! as control characters.
 
+use crate::channel::dead::DeadLetter;
 use crate::inspect::EventRecord;
 use serde::Serialize;
 use std::fmt::Write;
@@ -22,14 +23,42 @@ pub(super) fn json_event(event: &EventRecord<'_>) -> String {
     let headers = event.event.iter().flat_map(|event| event.headers());
     let headers = headers.map(|(key, value)| (key.to_owned(), value.into())).collect();
     object.insert("headers".into(), serde_json::Value::Object(headers));
-    let body = event.event.map_or(event.record, |event| event.body());
+    json_body(&mut object, event.event.map_or(event.record, |event| event.body()));
+    if event.event.is_none() {
+        object.insert("raw".into(), true.into());
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
+fn json_body(object: &mut serde_json::Map<String, serde_json::Value>, body: &[u8]) {
     match std::str::from_utf8(body) {
         Ok(text) => object.insert("body".into(), text.into()),
         Err(_) => object.insert("body_base64".into(), base64(body).into()),
     };
-    if event.event.is_none() {
-        object.insert("raw".into(), true.into());
+}
+
+/// A dead letter as one JSON object on one line, its event as [`json_event`] has it.
+pub(super) fn json_letter(dead: &DeadLetter) -> String {
+    let letter = &dead.letter;
+    let headers = letter.event.headers.iter().map(|(key, value)| (key.clone(), value[..].into()));
+    let mut object = serde_json::Map::new();
+    for (key, value) in [
+        ("dead_offset", dead.offset.0.into()),
+        ("origin_channel", letter.channel[..].into()),
+        ("origin_offset", letter.range.start.0.into()),
+        ("group", letter.group[..].into()),
+        ("sink", letter.sink[..].into()),
+        ("cause", letter.cause[..].into()),
+        ("reason", letter.reason[..].into()),
+        ("attempts", letter.attempts.into()),
+        ("redrives", letter.redrives.into()),
+        ("appended_ms", letter.appended_ms.into()),
+        ("time_ms", letter.time_ms.into()),
+        ("headers", serde_json::Value::Object(headers.collect())),
+    ] {
+        object.insert(key.into(), value);
     }
+    json_body(&mut object, &letter.event.body);
     serde_json::Value::Object(object).to_string()
 }
 

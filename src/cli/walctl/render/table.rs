@@ -1,7 +1,8 @@
 //! Tables and labelled lines for people.
 
 use super::{bytes, escape, time};
-use crate::inspect::{CursorRow, Problem, Report, SegmentRow, Stat};
+use crate::channel::dead::DeadLetter;
+use crate::inspect::{CursorRow, LossRow, Problem, Report, SegmentRow, Stat};
 
 /// Columns, as wide as their widest cell; numbers to the right.
 fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -71,6 +72,63 @@ pub(crate) fn cursors(rows: &[CursorRow]) -> String {
     columns(&head, &cells.collect::<Vec<_>>())
 }
 
+/// `walctl losses`.
+pub(crate) fn losses(rows: &[LossRow]) -> String {
+    if rows.is_empty() {
+        return "no losses: no event was given up\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        vec![
+            escape(row.group.as_bytes()),
+            name(&row.sink),
+            format!("{}..{}", row.from, row.to),
+            row.what.to_owned(),
+            name(&row.cause),
+            time(row.time_ms),
+            escape(row.reason.as_bytes()),
+        ]
+    });
+    let head = ["group", "sink", "offsets", "what", "cause", "time", "reason"];
+    columns(&head, &cells.collect::<Vec<_>>())
+}
+
+/// A name, or that there is none.
+fn name(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { escape(text.as_bytes()) }
+}
+
+/// A line of `walctl dead ls`.
+pub(crate) fn letter(dead: &DeadLetter) -> String {
+    let letter = &dead.letter;
+    let texts = [&letter.channel, &letter.group, &letter.sink, &letter.cause];
+    let [channel, group, sink, cause] = texts.map(|text| name(text));
+    let times = match letter.attempts {
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
+    };
+    let redriven = match letter.redrives {
+        0 => String::new(),
+        redrives => format!(", re-driven {redrives} times"),
+    };
+    format!(
+        "{} {} {channel}@{} {group}/{sink} {cause} ({times}{redriven}): {}\n",
+        dead.offset,
+        time(letter.time_ms),
+        letter.range.start,
+        escape(letter.reason.as_bytes())
+    )
+}
+
+/// The event of a letter, below its line.
+pub(crate) fn letter_event(dead: &DeadLetter) -> String {
+    let event = &dead.letter.event;
+    let header = |(key, value): &(String, String)| {
+        format!("{}={}", escape(key.as_bytes()), escape(value.as_bytes()))
+    };
+    let headers: Vec<_> = event.headers.iter().map(header).collect();
+    format!("    {{{}}} {}\n", headers.join(", "), escape(&event.body))
+}
+
 /// `walctl stat`.
 pub(crate) fn stat(stat: &Stat) -> String {
     let owner = match &stat.owner {
@@ -101,11 +159,14 @@ pub(crate) fn stat(stat: &Stat) -> String {
     }
     for group in &stat.groups {
         let (name, waiting) = (escape(group.group.as_bytes()), group.backlog);
-        let lost = match group.lost_events {
-            0 => String::new(),
-            lost => format!(", {lost} lost"),
-        };
-        lines.push(("group", format!("{name}: {waiting} events to go{lost}")));
+        let (delivered, appended) = (group.delivered, group.appended);
+        let mut text =
+            format!("{name}: {waiting} events to go, {delivered} of {appended} delivered");
+        let gone = [(group.dead, "dead"), (group.lost, "lost"), (group.expired, "expired")];
+        for (count, word) in gone.iter().filter(|(count, _)| *count > 0) {
+            text += &format!(", {count} {word}");
+        }
+        lines.push(("group", text));
         for sink in &group.sinks {
             let text = format!(
                 "{}: {} delivered, {} failed, {} redelivered, position {}",
