@@ -3,11 +3,18 @@
 //!
 //! One thread a channel, with a dispatcher of its own: reading cold segments blocks nobody else.
 
+mod notices;
+
+use self::notices::Quiet;
+use super::burials::{Burials, now_ms};
 use super::keeper::Keeper;
 use super::sink_task::{Job, SinkTask, until};
+use crate::channel::dead::Uncounted;
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
-use crate::dispatch::{Action, Command, DispatchOptions, LeaseId, Millis, Notice, SinkId};
+use crate::dispatch::{
+    Action, Burial, Command, DispatchOptions, Grave, LeaseId, Millis, Notice, SinkId,
+};
 use crate::event::EventBatch;
 use crate::log::{LogError, Missing, MissingReason, OnCorruption, Reader};
 use crate::offset::OffsetRange;
@@ -24,6 +31,9 @@ use tokio::time::Instant;
 
 /// How often cursors are synced at the least while there is something to sync.
 const SYNC_MAX: Duration = Duration::from_secs(3600);
+
+/// How often events are looked at for their age, at the most and at the least.
+const EXPIRE_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 /// What a delivery has done, for those who look on.
 #[derive(Default, Debug)]
@@ -45,6 +55,20 @@ pub(super) enum Ending {
     Abandon,
 }
 
+/// What a delivery is made of, beside its sinks.
+pub(super) struct DeliveryParts {
+    pub(super) channel: Arc<LogChannel>,
+    pub(super) options: DispatchOptions,
+    /// The cursors that were saved last.
+    pub(super) states: Vec<GroupState>,
+    /// `None` for a channel that has no place for dead letters.
+    pub(super) burials: Option<Burials>,
+    /// Letters that the saved cursors do not count.
+    pub(super) letters: Vec<Uncounted>,
+    /// Groups whose events are passed when they are older.
+    pub(super) max_ages: Vec<(String, Duration)>,
+}
+
 /// A running delivery.
 pub(super) struct Delivery {
     pub(super) counts: Arc<DeliveryCounts>,
@@ -54,14 +78,13 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the thread and the sinks' tasks. `options` names the sinks in the order of `sinks`.
+    /// Starts the thread and the sinks' tasks. The options name the sinks in the order of `sinks`.
     pub(super) fn start(
-        channel: Arc<LogChannel>,
-        options: &DispatchOptions,
+        parts: DeliveryParts,
         sinks: Vec<(String, Box<dyn Sink>)>,
-        states: &[GroupState],
         runtime: &Handle,
     ) -> std::io::Result<Delivery> {
+        let channel = &parts.channel;
         let (answers, from_sinks) = mpsc::unbounded_channel();
         let (endings, from_agent) = mpsc::unbounded_channel();
         let mut ends = Vec::new();
@@ -78,7 +101,7 @@ impl Delivery {
             });
         }
         let counts = Arc::new(DeliveryCounts::default());
-        let work = Work::new(channel, options, ends, states, Arc::clone(&counts));
+        let work = Work::new(parts, ends, Arc::clone(&counts));
         let (tell, done) = oneshot::channel();
         let handle = runtime.clone();
         let thread = std::thread::Builder::new().name(format!("deliver-{}", work.channel.name()));
@@ -116,12 +139,19 @@ struct SinkEnd {
 struct Work {
     channel: Arc<LogChannel>,
     keeper: Keeper,
+    burials: Option<Burials>,
+    max_ages: Vec<(String, Duration)>,
     sinks: Vec<SinkEnd>,
+    /// Whether each sink pays for bytes.
+    pays_bytes: Vec<bool>,
     counts: Arc<DeliveryCounts>,
     started: Instant,
     wake_at: Option<Millis>,
     /// When the saved cursors must be durable.
     sync_due: Option<Instant>,
+    /// When events are looked at for their age.
+    expire_due: Option<Instant>,
+    quiet: Quiet,
     ending: Option<Ending>,
     stopped: bool,
     failed: Option<String>,
@@ -129,18 +159,22 @@ struct Work {
 }
 
 impl Work {
-    fn new(
-        channel: Arc<LogChannel>,
-        options: &DispatchOptions,
-        sinks: Vec<SinkEnd>,
-        states: &[GroupState],
-        counts: Arc<DeliveryCounts>,
-    ) -> Work {
-        let keeper = Keeper::new(Arc::clone(&channel), options, states);
+    fn new(parts: DeliveryParts, sinks: Vec<SinkEnd>, counts: Arc<DeliveryCounts>) -> Work {
+        let DeliveryParts { channel, options, states, burials, letters, max_ages } = parts;
+        let mut keeper = Keeper::new(Arc::clone(&channel), &options, &states);
+        for Uncounted { group, grave, range, .. } in letters {
+            keeper.dispatcher.written_before(&group, grave, range);
+        }
         counts.watermark.store(keeper.released().0, Ordering::Relaxed);
+        let all = options.groups.iter().flat_map(|group| &group.sinks);
         Work {
             channel,
             keeper,
+            burials,
+            expire_due: (!max_ages.is_empty()).then(Instant::now),
+            max_ages,
+            pays_bytes: all.map(|sink| sink.rate.bytes > 0).collect(),
+            quiet: Quiet::default(),
             sinks,
             counts,
             started: Instant::now(),
@@ -173,6 +207,7 @@ impl Work {
                     actions.push(Action::Timer);
                 }
                 () = until(self.sync_due) => self.sync(),
+                () = until(self.expire_due) => self.expire(&mut actions),
                 ending = endings.recv() => self.end(ending.unwrap_or(Ending::Abandon), &mut actions),
             }
             while let Ok(answer) = answers.try_recv() {
@@ -217,11 +252,46 @@ impl Work {
             Command::Deliver { sink, lease, range, .. } => {
                 self.deliver(sink, lease, range, actions);
             }
-            Command::Bury(_) | Command::Ended { .. } => {}
+            Command::Bury(burial) => self.bury(&burial, actions),
+            Command::Ended { .. } => {}
             Command::WakeAt(at) => self.wake_at = Some(at),
-            Command::Notice(notice) => self.say(&notice),
+            Command::Notice(notice) => {
+                if let (Notice::Lost { group, range, .. }, Some(burials)) =
+                    (&notice, &mut self.burials)
+                {
+                    burials.list_damage(group, range.clone(), "the log can't give it");
+                }
+                self.say(&notice);
+            }
             Command::Stopped => self.stopped = true,
         }
+    }
+
+    fn bury(&mut self, burial: &Burial, actions: &mut VecDeque<Action>) {
+        let sink = burial.sink.map_or("", |sink| self.sinks[sink.0].name.as_str());
+        match (&mut self.burials, burial.grave) {
+            (Some(burials), _) => actions.extend(burials.bury(burial, sink)),
+            // a channel that ends with the process has no place to list what it gives up
+            (None, Grave::Lost | Grave::Expired) => actions.push_back(Action::Buried(burial.id)),
+            (None, Grave::Dead) => {
+                let reason = format!("channel {} keeps no dead letters", self.channel.name());
+                actions.push_back(Action::NotBuried { burial: burial.id, reason });
+            }
+        }
+    }
+
+    /// What is too old is passed by, or set aside.
+    fn expire(&mut self, actions: &mut Vec<Action>) {
+        let mut every = EXPIRE_EVERY.1;
+        for (group, age) in &self.max_ages {
+            every = every.min(*age / 20);
+            let oldest_ms = now_ms().saturating_sub(age.as_millis() as u64);
+            match self.channel.log().reader().seek_time(oldest_ms) {
+                Ok(below) => actions.push(Action::Expire { group: group.clone(), below }),
+                Err(error) => tracing::warn!("channel {}: {error}", self.channel.name()),
+            }
+        }
+        self.expire_due = Some(Instant::now() + every.max(EXPIRE_EVERY.0));
     }
 
     fn tell(&self, sink: SinkId, job: Job) {
@@ -237,7 +307,13 @@ impl Work {
         actions: &mut VecDeque<Action>,
     ) {
         let job = match self.read(sink, range, actions) {
-            Ok(batch) => Job::Deliver(lease, batch),
+            Ok(batch) => {
+                if self.pays_bytes[sink.0] {
+                    let bytes = batch.byte_len() as u64;
+                    actions.push_back(Action::Read { lease, bytes });
+                }
+                Job::Deliver(lease, batch)
+            }
             Err(error) => Job::Unreadable(lease, error.to_string()),
         };
         self.tell(sink, job);
@@ -286,6 +362,9 @@ impl Work {
         if self.failed.is_some() {
             return; // what halted the channel must not be passed
         }
+        if let Some(burials) = &self.burials {
+            self.keeper.dispatcher.dead_tail_at(burials.tail());
+        }
         let saved = self.keeper.save();
         let delivered = self.keeper.delivered_events();
         self.counts.delivered_events.store(delivered, Ordering::Relaxed);
@@ -307,7 +386,11 @@ impl Work {
     fn sync(&mut self) {
         self.sync_due = None;
         let synced = self.keeper.sync();
-        self.saved(synced);
+        if self.saved(synced)
+            && let Some(burials) = &mut self.burials
+        {
+            burials.reclaim(self.keeper.dead_tail());
+        }
     }
 
     /// Whether cursors are being kept; says so once when that ends.
@@ -351,6 +434,9 @@ impl Work {
             self.save();
             self.sync();
         }
+        if let Some(burials) = &mut self.burials {
+            burials.close();
+        }
         for SinkEnd { name, jobs, task, .. } in self.sinks {
             drop(jobs);
             match task.await {
@@ -364,37 +450,6 @@ impl Work {
         match failed {
             Some(reason) => Err(reason),
             None => Ok(()),
-        }
-    }
-
-    fn say(&self, notice: &Notice) {
-        let name = |sink: &SinkId| self.sinks[sink.0].name.as_str();
-        let channel = self.channel.name();
-        match notice {
-            Notice::SinkReady { sink, failures: 0 } => tracing::info!("sink {}: open", name(sink)),
-            Notice::SinkReady { sink, failures } => {
-                tracing::info!("sink {}: open after {failures} failures", name(sink));
-            }
-            Notice::SinkFailing { sink, reason, events, wait_ms } => tracing::warn!(
-                "sink {}: {reason}; {events} events wait, tried again in {wait_ms} ms \
-                 (further failures are only counted)",
-                name(sink)
-            ),
-            Notice::SinkRecovered { sink, failures, events } => tracing::info!(
-                "sink {}: works again after {failures} failures over {events} events",
-                name(sink)
-            ),
-            Notice::SinkStopped { .. } | Notice::Buried { .. } => {}
-            Notice::Lost { group, range, events } => tracing::error!(
-                "channel {channel}: group {group} passed {events} events that the log can't give \
-                 (offsets {}..{})",
-                range.start,
-                range.end
-            ),
-            Notice::Crowded { group, watermark } => tracing::warn!(
-                "channel {channel}: group {group} waits for offset {watermark}: too much above it \
-                 is acknowledged already"
-            ),
         }
     }
 }

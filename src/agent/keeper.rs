@@ -19,6 +19,8 @@ pub struct Keeper {
     released: Offset,
     /// The end of whatever was lent, also before a group was set back.
     seen_tail: Offset,
+    /// The lowest end of the letters that the last saved cursors count.
+    dead_tail: Offset,
     delivered_events: u64,
 }
 
@@ -34,7 +36,8 @@ impl Keeper {
         let dispatcher = Dispatcher::restore(options, states, readable);
         let released = dispatcher.watermark_min().unwrap_or_default();
         let seen_tail = Offset(0);
-        Keeper { channel, dispatcher, released, seen_tail, delivered_events: 0 }
+        let dead_tail = Offset(0);
+        Keeper { channel, dispatcher, released, seen_tail, dead_tail, delivered_events: 0 }
     }
 
     /// Every offset below can be read.
@@ -69,7 +72,13 @@ impl Keeper {
         let bytes = cursors::encode(&states);
         self.channel.log().save_cursors(&bytes, self.seen_tail, released)?;
         self.released = released;
+        self.dead_tail = states.iter().map(|state| state.dead_tail).min().unwrap_or_default();
         Ok(())
+    }
+
+    /// The dead letters below are counted by the cursors of every group that were saved last.
+    pub fn dead_tail(&self) -> Offset {
+        self.dead_tail
     }
 
     /// Makes the saved cursors durable, then gives back what they are done with.

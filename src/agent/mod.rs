@@ -1,6 +1,7 @@
 //! The process: the table of components, and logging.
 
 mod build;
+mod burials;
 mod delivery;
 mod keeper;
 pub mod logging;
@@ -11,5 +12,6 @@ mod sink_task;
 mod source_task;
 
 pub use build::{Built, build};
+pub use burials::Burials;
 pub use keeper::Keeper;
 pub use run::{RunError, RunOptions, run};

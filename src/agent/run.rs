@@ -2,11 +2,13 @@
 //! limit, then cursors and logs.
 
 use super::build::{Built, BuiltChannel, build};
-use super::delivery::{Delivery, Ending};
+use super::burials::Burials;
+use super::delivery::{Delivery, DeliveryParts, Ending};
 use super::progress::{self, Watched};
 use super::source_task;
 use crate::channel::Channel;
 use crate::channel::cursors;
+use crate::channel::dead::{self, DeadLog, Uncounted};
 use crate::channel::log::LogChannel;
 use crate::config::{Plan, Problem};
 use crate::cursor::GroupState;
@@ -118,7 +120,7 @@ fn delivery_counts(running: &Running) -> Option<Arc<super::delivery::DeliveryCou
 
 fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
     let mut running = Vec::new();
-    for BuiltChannel { options, dispatch, sinks, .. } in channels {
+    for BuiltChannel { options, dispatch, sinks, max_ages } in channels {
         let name = options.name.clone();
         let began = Instant::now();
         let opened = LogChannel::open(options);
@@ -129,13 +131,36 @@ fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
             None
         } else {
             let runtime = Handle::current();
-            let started =
-                Delivery::start(Arc::clone(&channel), &dispatch, sinks, &states, &runtime);
+            let (burials, letters) = burials_of(&channel, &states)?;
+            let parts = DeliveryParts {
+                channel: Arc::clone(&channel),
+                options: dispatch,
+                states,
+                burials,
+                letters,
+                max_ages,
+            };
+            let started = Delivery::start(parts, sinks, &runtime);
             Some(started.map_err(|error| format!("channel {name}: start a thread: {error}"))?)
         };
         running.push(Running { channel, delivery });
     }
     Ok(running)
+}
+
+/// The place of a channel's dead letters, and those that its saved cursors do not count.
+fn burials_of(
+    channel: &Arc<LogChannel>,
+    states: &[GroupState],
+) -> Result<(Option<Burials>, Vec<Uncounted>), String> {
+    let options = channel.options();
+    let Some(dir) = &options.dir else { return Ok((None, Vec::new())) };
+    let failed = |error| format!("channel {}: {error}", options.name);
+    let dead_options = dead::options(options.dead.max_bytes);
+    let mut dead = DeadLog::open_dir(dir.join(dead::DIR), dead_options);
+    let letters = dead.uncounted(states, &options.name).map_err(failed)?;
+    let burials = Burials::new(Arc::clone(channel), dead).map_err(failed)?;
+    Ok((Some(burials), letters))
 }
 
 fn states_of(channel: &LogChannel, opened: &Opened) -> Result<Vec<GroupState>, String> {

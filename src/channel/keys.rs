@@ -50,6 +50,49 @@ const KEEP_ALIVE: Key =
 const MAX_BYTES: Key =
     Key::optional("maxBytes", Kind::POSITIVE, "bytes", "The most bytes of events it holds.");
 
+/// The dead-letter log of a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadOptions {
+    /// The most bytes of its segments.
+    pub max_bytes: u64,
+    /// What follows when it is full.
+    pub full: DeadFull,
+    /// How often an event is re-driven at most.
+    pub redrives_max: u32,
+}
+
+impl Default for DeadOptions {
+    fn default() -> DeadOptions {
+        DeadOptions { max_bytes: 1 << 30, full: DeadFull::Stop, redrives_max: 3 }
+    }
+}
+
+/// What follows when a dead-letter log is full.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum DeadFull {
+    /// The sink stops; nothing is dropped.
+    #[default]
+    Stop,
+    /// The events are given up, and listed as lost as long as there is room for that.
+    Fail,
+}
+
+/// The keys `deadLetter.*` of a file channel.
+///
+/// # Errors
+/// A value can't be.
+pub fn dead_letter(settings: &Settings) -> Result<DeadOptions, Problem> {
+    let redrives_max = settings.count("deadLetter.maxRedrives")?;
+    Ok(DeadOptions {
+        max_bytes: settings.count("deadLetter.maxBytes")?,
+        full: match settings.choice("deadLetter.onFull")? {
+            "fail" => DeadFull::Fail,
+            _ => DeadFull::Stop,
+        },
+        redrives_max: u32::try_from(redrives_max).unwrap_or(u32::MAX),
+    })
+}
+
 /// The key `fsync` of a file channel.
 ///
 /// # Errors
@@ -115,6 +158,27 @@ const FILE_KEYS: &[Key] = &[
     Key::optional("retention.bytes", Kind::COUNT, "bytes", "Keep what was read, for replay.")
         .not_yet(),
     Key::optional("retention.*", Kind::Text, "", "Keep what was read, for replay.").not_yet(),
+    Key::new(
+        "deadLetter.maxBytes",
+        Kind::Int { min: 4 * SEGMENT_BYTES_MIN, max: i64::MAX },
+        "1073741824",
+        "bytes",
+        "Bound of the dead-letter log, in DIR/dead.",
+    ),
+    Key::new(
+        "deadLetter.onFull",
+        Kind::Choice(&["stop", "fail"]),
+        "stop",
+        "",
+        "Stop the sink until letters are re-driven or purged, or give the events up, listed.",
+    ),
+    Key::new(
+        "deadLetter.maxRedrives",
+        Kind::Int { min: 0, max: u32::MAX as i64 },
+        "3",
+        "",
+        "How often an event is put back into the channel at most.",
+    ),
     // Given, and not done, they would leave in clear what was asked to be encrypted.
     Key::optional("encryption.*", Kind::Secret, "", "Encryption of the log.").not_yet(),
     flume("checkpointDir", Kind::Text, "The log needs no checkpoint."),

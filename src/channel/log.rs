@@ -1,6 +1,7 @@
 //! The channel types `file` and `memory`: one engine, on disk or on anonymous memory.
 
-use super::{Channel, PutError, keys};
+use super::keys::{self, DeadOptions};
+use super::{Channel, PutError};
 use crate::config::{Problem, Settings};
 use crate::log::{BatchBuilder, Durability, Log, LogError, LogOptions, OnCorruption, Opened};
 use async_trait::async_trait;
@@ -26,9 +27,24 @@ pub struct ChannelOptions {
     pub keep_alive: Duration,
     /// What a power cut delivers twice at most; zero: every ack is synced before it counts.
     pub cursor_sync: Duration,
+    /// The log of its dead letters, in a directory of `dir`.
+    pub dead: DeadOptions,
 }
 
 impl ChannelOptions {
+    /// Options of a channel over a log, without limits of its own.
+    pub fn of_log(name: impl Into<String>, log: LogOptions) -> ChannelOptions {
+        ChannelOptions {
+            name: name.into(),
+            dir: None,
+            log,
+            transaction_events_max: u64::MAX,
+            keep_alive: Duration::ZERO,
+            cursor_sync: Duration::MAX,
+            dead: DeadOptions::default(),
+        }
+    }
+
     /// Options of a `memory` channel.
     ///
     /// # Errors
@@ -56,6 +72,7 @@ impl ChannelOptions {
             transaction_events_max,
             keep_alive: settings.duration("keep-alive")?,
             cursor_sync: Duration::MAX,
+            dead: DeadOptions::default(),
         })
     }
 
@@ -92,6 +109,7 @@ impl ChannelOptions {
             transaction_events_max: transaction(settings, capacity_events)?,
             keep_alive: settings.duration("keep-alive")?,
             cursor_sync: settings.duration("cursorSyncInterval")?,
+            dead: keys::dead_letter(settings)?,
         })
     }
 }

@@ -134,14 +134,9 @@ impl Machine {
                 state.end()
             );
         }
-        let options = ChannelOptions {
-            name: "c".to_owned(),
-            dir: Some("simulated".into()),
-            log: self.world.options(),
-            transaction_events_max: u64::MAX,
-            keep_alive: Duration::ZERO,
-            cursor_sync: Duration::MAX,
-        };
+        let dir = Some("simulated".into());
+        let log_options = self.world.options();
+        let options = ChannelOptions { dir, ..ChannelOptions::of_log("c", log_options) };
         let channel = LogChannel::over(options, log);
         let keeper = Keeper::new(Arc::clone(&channel), &self.options, &states);
         self.life = Some(Life::new(channel, keeper, &self.options, &states));

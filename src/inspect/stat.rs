@@ -233,7 +233,7 @@ fn group_row(group: &GroupState, tail: crate::offset::Offset) -> GroupRow {
         failed_events: sink.counters.failed_events,
         redelivered_events: sink.counters.redelivered_events,
     });
-    let counts = Conservation::of(group, group.first, tail);
+    let counts = Conservation::of(group, tail);
     GroupRow {
         group: group.name.clone(),
         watermark: group.watermark.0,
