@@ -234,8 +234,8 @@ impl DeadLog {
         DeadError::Log { dir: self.storage.describe(), error: error.into() }
     }
 
-    /// What of the letters is not counted in these states of the groups, saved before a crash: to be
-    /// told to the dispatcher. Not for a memory channel, whose offsets begin anew.
+    /// What of the letters is not counted in these states of the groups, saved before a crash: to
+    /// be told to the dispatcher. Not for a memory channel, whose offsets begin anew.
     ///
     /// # Errors
     /// The log can't be read. Single letters that can't are passed over: their events are

@@ -56,8 +56,8 @@ impl DeadLetters {
         &self.dir
     }
 
-    /// Gives every letter that is not settled and that `filter` means to `each`, until it breaks, or
-    /// the filter's limit is reached.
+    /// Gives every letter that is not settled and that `filter` means to `each`, until it breaks,
+    /// or the filter's limit is reached.
     ///
     /// # Errors
     /// A segment can't be read.

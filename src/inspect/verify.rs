@@ -87,7 +87,7 @@ impl Report {
     }
 }
 
-/// Checks a channel's log from end to end, and its dead-letter log, whose files are told below `dead/`.
+/// Checks a channel's log from end to end, and its dead-letter log (files below `dead/`).
 ///
 /// # Errors
 /// It can't be read at all, or is of another version. Damage is no error: it is in the report.

@@ -436,3 +436,44 @@ fn filter_means_letters_that_everything_in_it_fits() {
     let from = |offset| LetterFilter { from: Some(Place::Offset(Offset(offset))), ..all() };
     assert!(from(8).matches(&range) && !from(9).matches(&range));
 }
+
+/// Re-driving is interrupted at each of its calls, and asked for again: every event is put, at most
+/// one batch of them twice, and no letter is left that should go.
+#[test]
+fn interrupted_redrive_puts_every_event_and_few_twice() {
+    let meant: Vec<u64> = (0..30).filter(|n| n % 3 != 2 && n % 4 != 3).collect();
+    let options = Redrive { batch_events_max: 4, ..Redrive::default() };
+    let mut interrupted = 0;
+    for at in 0.. {
+        let sim = Sim::new(at as u64);
+        on(&sim).append(&letters(0..30)).unwrap();
+        let mut put = Vec::new();
+        let mut run = |dead: &mut DeadLog| {
+            redrive(dead, &LetterFilter::dead(), &options, |batch| {
+                put.extend(event_numbers(&batch));
+                Ok::<(), String>(())
+            })
+        };
+        let mut dead = on(&sim);
+        match at % 2 {
+            0 => sim.crash_after(at / 2),
+            _ => sim.fail(Some(Plan::once(sim.call_count() + at / 2))),
+        }
+        let first = run(&mut dead);
+        let through = first.is_ok() && !sim.crashed() && sim.failed().is_none();
+        sim.stop();
+        drop(dead);
+        let mut dead = on(&sim.restart(if at % 4 < 2 { End::PowerCut } else { End::Kill }));
+        run(&mut dead).unwrap();
+        assert!(open_of(&mut dead).iter().all(|n| !meant.contains(n)));
+        assert!(put.len() <= meant.len() + 4, "{put:?}");
+        put.sort_unstable();
+        put.dedup();
+        assert_eq!(put, meant);
+        if through && at % 2 == 1 {
+            break;
+        }
+        interrupted += usize::from(first.is_err());
+    }
+    assert!(interrupted > 10, "{interrupted} runs");
+}

@@ -6,9 +6,9 @@ use crate::inspect::Bound;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Looks into a channel's log: read-only, at any time, the agent running or dead. `dead redrive` and
-/// `dead purge` change it, while no agent has it; `bench` writes in a directory of its own, which
-/// it removes.
+/// Looks into a channel's log: read-only, at any time, the agent running or dead. `dead redrive`
+/// and `dead purge` change it, while no agent has it; `bench` writes in a directory of its own,
+/// which it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
