@@ -2,6 +2,7 @@
 //! of what was acknowledged.
 #![allow(dead_code, clippy::unwrap_used)] // each test uses a part; a failed step is a panic
 
+pub mod receiver;
 pub mod record;
 
 use levada::client::{AvroClient, ClientError, Compression};

@@ -1,0 +1,320 @@
+//! Balancers and failure policies on the built binary, from a config file: two Avro sinks, targets
+//! that refuse, hang or end, and what the dead letters, the loss list and the targets say after.
+//!
+//! `LEVADA_POISON_EVENTS` sets among how many events one is poison (default 30,000; a release build
+//! takes a million in a minute), `LEVADA_DEAD_KILLS` how often an agent is killed that writes dead
+//! letters (default 6).
+
+#![allow(clippy::unwrap_used)] // a failed step is a panic
+
+mod support;
+
+use levada::event::Event;
+use levada::rpc::avro::Status;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use support::receiver::{POISON, Receiver};
+use support::record::wait;
+use support::{Agent, Producer, number, report, seed, walctl};
+
+const BALANCERS: [&str; 3] = ["roundrobin", "leastLoad", "targetQueueSize"];
+const POLICIES: [&str; 4] = ["requeue", "retryAndResume", "fail", "deadLetter"];
+
+/// An agent with an Avro source, a file channel and an Avro sink for each of `ports`.
+fn config(dir: &Path, ports: &[u16], more: &str) -> PathBuf {
+    let names: Vec<_> = (1..=ports.len()).map(|k| format!("k{k}")).collect();
+    let mut text = format!(
+        "a.sources = s\na.channels = c\na.sinks = {}\n\
+         a.sources.s.type = avro\na.sources.s.bind = 127.0.0.1\na.sources.s.port = 0\n\
+         a.sources.s.channels = c\n\
+         a.channels.c.type = file\na.channels.c.dataDirs = log\n\
+         a.channels.c.maxFileSize = 1048576\na.channels.c.minimumRequiredSpace = 0\n\
+         a.exec.backoff = 50\na.exec.maxBackoff = 200\n{more}\n",
+        names.join(" ")
+    );
+    for (name, port) in names.iter().zip(ports) {
+        text += &format!(
+            "a.sinks.{name}.type = avro\na.sinks.{name}.channel = c\n\
+             a.sinks.{name}.hostname = 127.0.0.1\na.sinks.{name}.port = {port}\n\
+             a.sinks.{name}.batch-size = 50\na.sinks.{name}.request-timeout = 1000\n"
+        );
+    }
+    let path = dir.join("agent.properties");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn event(body: &str, poison: bool) -> Event {
+    let headers = if poison { vec![(POISON.to_owned(), "1".to_owned())] } else { Vec::new() };
+    Event { headers, body: body.into() }
+}
+
+fn put(producer: &mut Producer, events: &[Event]) {
+    assert_eq!(producer.append(events).unwrap(), Status::Ok);
+}
+
+/// The JSON lines that a `walctl` command prints.
+fn lines(args: &[&str]) -> Vec<Value> {
+    let (code, text) = walctl(args);
+    assert_eq!(code, 0, "{args:?}: {text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn document(args: &[&str]) -> Value {
+    let (code, text) = walctl(args);
+    assert_eq!(code, 0, "{args:?}: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// What became of the events of the default group, from `walctl stat`: the sum is closed.
+fn counts(log: &str) -> BTreeMap<String, u64> {
+    let stat = document(&["stat", log, "--json"]);
+    let group = stat["groups"].as_array().unwrap()[0].clone();
+    let count = |name: &str| group[name].as_u64().unwrap_or_else(|| panic!("{name} in {group}"));
+    let names = ["appended", "delivered", "dead", "lost", "expired", "backlog"];
+    let counts: BTreeMap<_, _> = names.iter().map(|n| ((*n).to_owned(), count(n))).collect();
+    let sum: u64 = names[1..].iter().map(|name| counts[*name]).sum();
+    assert_eq!(counts["appended"], sum, "{counts:?}");
+    counts
+}
+
+/// Bodies of the dead letters.
+fn dead(log: &str) -> Vec<String> {
+    let body = |letter: &Value| letter["body"].as_str().unwrap().to_owned();
+    lines(&["dead", "ls", log, "--json"]).iter().map(body).collect()
+}
+
+/// Offsets on the loss list.
+fn lost(log: &str) -> BTreeSet<u64> {
+    let losses = document(&["losses", log, "--json"]);
+    let ranges = losses.as_array().unwrap().iter();
+    let ends = ranges.map(|loss| loss["from"].as_u64().unwrap()..loss["to"].as_u64().unwrap());
+    ends.flatten().collect()
+}
+
+/// One cell of the table: three events of 300 are poison for both targets.
+fn cell(balancer: &str, policy: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let log = log.to_str().unwrap();
+    let targets = [Receiver::start(), Receiver::start()];
+    let more = format!("a.channels.c.exec.type = {balancer}\na.channels.c.exec.failure = {policy}");
+    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), &more);
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let body = |n: usize| format!("event-{n:03}");
+    let is_poison = |n: usize| [17, 150, 288].contains(&n);
+    for first in (0..300).step_by(20) {
+        let batch: Vec<_> = (first..first + 20).map(|n| event(&body(n), is_poison(n))).collect();
+        put(&mut producer, &batch);
+    }
+    if matches!(policy, "requeue" | "retryAndResume") {
+        // the poison is tried for ever: until its targets take it
+        wait("the poison is refused", || targets.iter().any(|target| target.refused() > 2));
+        targets.iter().for_each(Receiver::heal);
+    }
+    wait("the backlog is empty", || counts(log)["backlog"] == 0);
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let taken = targets.each_ref().map(Receiver::taken);
+    let arrived: BTreeSet<String> = taken.iter().flatten().cloned().collect();
+    let (dead, lost) = (dead(log), lost(log));
+    let all: BTreeSet<String> = (0..300).map(body).collect();
+    let poison: Vec<String> = (0..300).filter(|n| is_poison(*n)).map(body).collect();
+    match policy {
+        "requeue" | "retryAndResume" => {
+            assert_eq!(arrived, all);
+            assert!(dead.is_empty() && lost.is_empty(), "{dead:?} {lost:?}");
+        }
+        "fail" => {
+            // whole batches are given up, and every event is on one side
+            assert!(dead.is_empty());
+            let lost: BTreeSet<_> = lost.into_iter().map(|at| body(at as usize)).collect();
+            assert!(poison.iter().all(|event| lost.contains(event)), "{lost:?}");
+            assert!(lost.len() <= 3 * 50, "at most the poison's batches: {}", lost.len());
+            assert!(arrived.is_disjoint(&lost));
+            assert_eq!(&arrived | &lost, all);
+        }
+        _ => {
+            assert_eq!(dead.iter().cloned().collect::<BTreeSet<_>>().len(), dead.len(), "{dead:?}");
+            assert_eq!(dead.into_iter().collect::<BTreeSet<_>>(), poison.into_iter().collect());
+            assert!(lost.is_empty());
+            assert_eq!(arrived.len(), 297);
+        }
+    }
+    if policy == "retryAndResume" {
+        for taken in &taken {
+            let mut once = taken.clone();
+            once.dedup();
+            assert!(once.is_sorted(), "a sink's order is kept: {once:?}");
+        }
+    }
+}
+
+#[test]
+fn each_balancer_with_each_policy_does_what_the_readme_says_when_events_are_refused() {
+    for balancer in BALANCERS {
+        for policy in POLICIES {
+            println!("{balancer} × {policy}");
+            cell(balancer, policy);
+        }
+    }
+}
+
+#[test]
+fn one_poison_event_among_many_is_the_only_dead_letter_and_comes_back_by_redrive() {
+    let events = number("LEVADA_POISON_EVENTS", 30_000);
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let log = log.to_str().unwrap();
+    let target = Receiver::start();
+    let more = "a.sinks.k1.exec.type = deadLetter\na.sinks.k1.exec.maxBackoff = 50";
+    let config = config(dir.path(), &[target.port()], more);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("batch-size = 50", "batch-size = 1000")).unwrap();
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let poison = events * 2 / 3 + 1;
+    for first in (0..events).step_by(1000) {
+        let last = events.min(first + 1000);
+        let batch: Vec<_> = (first..last).map(|n| event(&n.to_string(), n == poison)).collect();
+        put(&mut producer, &batch);
+    }
+    wait("all are out of the way", || counts(log)["backlog"] == 0);
+    assert_eq!(dead(log), [poison.to_string()], "exactly that event");
+    let distinct = |target: &Receiver| target.taken().into_iter().collect::<BTreeSet<_>>().len();
+    assert_eq!(distinct(&target), events - 1);
+    assert_eq!(counts(log)["dead"], 1);
+    target.heal();
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let (code, said) = walctl(&["dead", "redrive", log, "--all"]);
+    assert_eq!(code, 0, "{said}");
+    let agent = Agent::start(dir.path(), &config, &[]);
+    wait("it is delivered", || distinct(&target) == events);
+    wait("it is no dead letter any more", || dead(log).is_empty());
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    report(&format!(
+        "poison: 1 of {events} in the dead letters, {} delivered before and {events} after redrive",
+        events - 1
+    ));
+}
+
+#[test]
+fn agent_killed_while_it_writes_dead_letters_loses_none_and_writes_none_twice() {
+    let kills = number("LEVADA_DEAD_KILLS", 6);
+    let seed = seed();
+    println!("reproduce: LEVADA_SEED={seed} LEVADA_DEAD_KILLS={kills} cargo test --test policies");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let log = log.to_str().unwrap();
+    let target = Receiver::start();
+    let more = "a.sinks.k1.exec.type = deadLetter\na.exec.backoff = 1\na.exec.maxBackoff = 2";
+    let config = config(dir.path(), &[target.port()], more);
+    let (mut acknowledged, mut poison) = (Vec::new(), BTreeSet::new());
+    let mut next = 0;
+    for _ in 0..kills {
+        let mut agent = Agent::start(dir.path(), &config, &[]);
+        let address = agent.address();
+        let end = std::time::Instant::now() + Duration::from_millis(random.u64(5..200));
+        let mut producer = Producer::connect(address).unwrap();
+        while std::time::Instant::now() < end {
+            let batch: Vec<_> = (next..next + 20).collect();
+            next += 20;
+            let is_poison = |n: &i32| n % 5 == 0;
+            let events: Vec<_> =
+                batch.iter().map(|n| event(&n.to_string(), is_poison(n))).collect();
+            put(&mut producer, &events);
+            poison.extend(batch.iter().filter(|n| is_poison(n)).map(i32::to_string));
+            acknowledged.extend(batch.iter().map(i32::to_string));
+        }
+        agent.kill();
+    }
+    let agent = Agent::start(dir.path(), &config, &[]);
+    wait("all are out of the way", || counts(log)["backlog"] == 0);
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let dead = dead(log);
+    let once: BTreeSet<_> = dead.iter().cloned().collect();
+    assert_eq!(once.len(), dead.len(), "none twice in the dead letters");
+    assert_eq!(once, poison, "each poison event, and no other");
+    let taken: BTreeSet<_> = target.taken().into_iter().collect();
+    let missing = acknowledged.iter().filter(|id| !taken.contains(*id) && !once.contains(*id));
+    assert_eq!(missing.count(), 0, "of {} acknowledged", acknowledged.len());
+    report(&format!(
+        "dead letters: {kills} kills, {} acknowledged, {} of them dead letters, none twice or lost",
+        acknowledged.len(),
+        once.len()
+    ));
+}
+
+#[test]
+fn sink_that_hangs_holds_up_neither_the_other_sink_nor_the_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let targets = [Receiver::start(), Receiver::start()];
+    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), "");
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let mut next = 0;
+    let mut put_some = |batches: usize| {
+        for _ in 0..batches {
+            let batch: Vec<_> = (next..next + 50).map(|n| event(&n.to_string(), false)).collect();
+            next += 50;
+            put(&mut producer, &batch);
+        }
+    };
+    put_some(20);
+    wait("both sinks work", || targets.iter().all(|target| target.count() > 0));
+    targets[1].hang(true);
+    for _ in 0..5 {
+        let before = targets[0].count();
+        put_some(20);
+        // 1,000 events more, of which the one that hangs holds at most its queue
+        wait("the other goes on", || targets[0].count() >= before + 800);
+    }
+    targets[1].hang(false);
+    let all = || targets.iter().flat_map(Receiver::taken).collect::<BTreeSet<_>>().len();
+    wait("each event arrives", || all() == 6_000);
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+/// Bytes that a process had written to disk.
+fn bytes_written(agent: &Agent) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", agent.pid())).unwrap();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+    line.parse().unwrap()
+}
+
+#[test]
+fn two_groups_on_a_channel_cost_one_write() {
+    let written = |groups: &[&str]| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let targets: Vec<_> = groups.iter().map(|_| Receiver::start()).collect();
+        let ports: Vec<_> = targets.iter().map(Receiver::port).collect();
+        let of = |(k, group): (usize, &&str)| format!("a.sinks.k{}.group = {group}\n", k + 1);
+        let more: String = groups.iter().enumerate().map(of).collect();
+        let config = config(dir.path(), &ports, &more);
+        let mut agent = Agent::start(dir.path(), &config, &[]);
+        let mut producer = Producer::connect(agent.address()).unwrap();
+        for batch in 0..200 {
+            let text = format!("{batch} {}", "x".repeat(512));
+            put(&mut producer, &vec![event(&text, false); 100]);
+        }
+        for target in &targets {
+            wait("each group gets each event", || target.count() == 20_000);
+        }
+        let bytes = bytes_written(&agent);
+        let (status, said) = agent.stop();
+        assert_eq!(status.code(), Some(0), "{said}");
+        bytes
+    };
+    let (one, two) = (written(&["default"]), written(&["default", "audit"]));
+    report(&format!("bytes written for 20,000 events: one group {one}, two groups {two}"));
+    assert!(one >= 20_000 * 512, "the file system counts writes");
+    assert!(two as f64 <= one as f64 * 1.05, "one group {one}, two groups {two}");
+}
