@@ -5,11 +5,12 @@
 //! saved cursors do not count: [`DeadLog::uncounted`] finds them at the next start, and what they
 //! hold is neither delivered nor buried again.
 
-use crate::channel::dead::{AppendError, DeadError, DeadLog};
+use crate::channel::dead::{AppendError, DeadError, DeadLog, Uncounted};
 use crate::channel::keys::DeadFull;
 use crate::channel::letter::{Letter, REDRIVES};
 use crate::channel::log::LogChannel;
-use crate::dispatch::{Action, Burial, Cause, Grave};
+use crate::cursor::GroupState;
+use crate::dispatch::{Action, Burial, Cause, DispatchOptions, Grave};
 use crate::event::{Event, LogEvent};
 use crate::log::{LogError, Reader};
 use crate::offset::{Offset, OffsetRange};
@@ -46,6 +47,24 @@ impl Burials {
         let reader = channel.log().reader();
         let tail = dead.tail()?;
         Ok(Burials { channel, reader, dead, tail })
+    }
+
+    /// What of the letters of `channel` the saved `states` of its groups do not count. A group
+    /// without a state counts none: a power cut may have taken its first cursors, and not the
+    /// letters.
+    ///
+    /// # Errors
+    /// As [`DeadLog::uncounted`].
+    pub fn uncounted(
+        dead: &mut DeadLog,
+        channel: &str,
+        options: &DispatchOptions,
+        states: &[GroupState],
+    ) -> Result<Vec<Uncounted>, DeadError> {
+        let is_new = |name: &&String| !states.iter().any(|state| state.name == **name);
+        let new = options.groups.iter().map(|group| &group.name).filter(is_new);
+        let new = new.map(|name| GroupState { name: name.clone(), ..GroupState::default() });
+        dead.uncounted(&[states, &new.collect::<Vec<_>>()].concat(), channel)
     }
 
     /// Where the dead-letter log ends.

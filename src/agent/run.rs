@@ -12,6 +12,7 @@ use crate::channel::dead::{self, DeadLog, Uncounted};
 use crate::channel::log::LogChannel;
 use crate::config::{Plan, Problem};
 use crate::cursor::GroupState;
+use crate::dispatch::DispatchOptions;
 use crate::ingest::Ingest;
 use crate::log::{OpenReport, Opened};
 use crate::source::Stop;
@@ -131,7 +132,7 @@ fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
             None
         } else {
             let runtime = Handle::current();
-            let (burials, letters) = burials_of(&channel, &states)?;
+            let (burials, letters) = burials_of(&channel, &dispatch, &states)?;
             let parts = DeliveryParts {
                 channel: Arc::clone(&channel),
                 options: dispatch,
@@ -151,6 +152,7 @@ fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
 /// The place of a channel's dead letters, and those that its saved cursors do not count.
 fn burials_of(
     channel: &Arc<LogChannel>,
+    dispatch: &DispatchOptions,
     states: &[GroupState],
 ) -> Result<(Option<Burials>, Vec<Uncounted>), String> {
     let options = channel.options();
@@ -158,7 +160,8 @@ fn burials_of(
     let failed = |error| format!("channel {}: {error}", options.name);
     let dead_options = dead::options(options.dead.max_bytes);
     let mut dead = DeadLog::open_dir(dir.join(dead::DIR), dead_options);
-    let letters = dead.uncounted(states, &options.name).map_err(failed)?;
+    let letters = Burials::uncounted(&mut dead, &options.name, dispatch, states);
+    let letters = letters.map_err(failed)?;
     let burials = Burials::new(Arc::clone(channel), dead).map_err(failed)?;
     Ok((Some(burials), letters))
 }

@@ -3,6 +3,7 @@
 //! Each part takes a seed and panics when a promise is broken; the same seed does the same again.
 //! `cargo test` runs a little of each, `crash-harness` as much as you like.
 
+pub mod burial;
 pub mod channel;
 pub mod crash;
 #[cfg(feature = "defects")]

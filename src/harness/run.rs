@@ -1,7 +1,7 @@
 //! Parts of the harness by the seed: on several threads, up to a goal.
 
 use super::rot::{Counts, rot_seed};
-use super::{Seen, channel, crash, fault, kill, machine};
+use super::{Seen, burial, channel, crash, fault, kill, machine};
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,25 +21,36 @@ pub enum Part {
     Machine,
     /// The same over the whole channel: leases, failures, cursors, several sinks.
     Channel,
+    /// The same around dead letters: a channel and its dead-letter log are crashed together.
+    Burials,
     /// The n-th storage call fails, for each n of a trace.
     Faults,
     /// Bits flip, blocks are lost, stale, swapped or misdirected in clean images of a log.
     Rot,
     /// `kill -9` of a process that puts into a log on a real disk.
     Kill,
+    /// The same of one that writes dead letters, always between a letter and the cursor.
+    KillBetween,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 7] = [
+    pub const ALL: [Part; 9] = [
         Part::States,
         Part::Crashes,
         Part::Machine,
         Part::Channel,
+        Part::Burials,
         Part::Faults,
         Part::Rot,
         Part::Kill,
+        Part::KillBetween,
     ];
+
+    /// Whether it needs a directory on a real disk.
+    pub fn is_real(self) -> bool {
+        matches!(self, Part::Kill | Part::KillBetween)
+    }
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -48,9 +59,11 @@ impl Part {
             Part::Crashes => "crashes",
             Part::Machine => "machine",
             Part::Channel => "channel",
+            Part::Burials => "burials",
             Part::Faults => "faults",
             Part::Rot => "rot",
             Part::Kill => "kill",
+            Part::KillBetween => "kill-between",
         }
     }
 
@@ -58,7 +71,8 @@ impl Part {
     pub fn cases(self) -> &'static str {
         match self {
             Part::States => "distinct crash states",
-            Part::Crashes => "crashes",
+            Part::Crashes | Part::Burials => "crashes",
+            Part::KillBetween => "kills",
             Part::Machine | Part::Channel => "traces",
             Part::Faults => "failed calls",
             Part::Rot => "harms and torn tails",
@@ -143,6 +157,10 @@ fn one(part: Part, seed: u64, course: &Course, count: &Count) {
             channel::run_seed(seed);
             1
         }
+        Part::Burials => {
+            burial::run(seed);
+            burial::CRASHES as u64
+        }
         Part::Faults => {
             let failures = fault::every_call(fault::case(seed));
             (failures.values().sum::<usize>() + fault::fail_twice(seed)) as u64
@@ -151,6 +169,9 @@ fn one(part: Part, seed: u64, course: &Course, count: &Count) {
             let counts = rot_seed(seed);
             *count.rot.lock().expect("no holder panics") += counts;
             counts.cases + counts.tails
+        }
+        Part::KillBetween => {
+            burial::kill_between(course.dir.as_deref().expect("asked for before"), seed)
         }
         Part::Kill => {
             let dir = course.dir.as_deref().expect("asked for before");
@@ -192,7 +213,7 @@ pub fn run(part: Part, course: &Course, count: &Count) -> Result<(), Broken> {
         }
     };
     // a directory has one log, and one owner
-    let threads = if part == Part::Kill { 1 } else { course.threads };
+    let threads = if part.is_real() { 1 } else { course.threads };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(work);

@@ -12,8 +12,10 @@
 mod cut;
 mod disk;
 mod storage;
+mod within;
 
 pub use self::cut::Cut;
+pub use self::within::Within;
 
 use self::cut::Keeper;
 use self::disk::{Content, DirChange, FileData, Page, dir_of};

@@ -3,8 +3,8 @@
 #[cfg(feature = "defects")]
 mod defects;
 
-use crate::harness::kill;
 use crate::harness::run::{Broken, Count, Course, Part, keep_panics, run as run_part};
+use crate::harness::{burial, kill};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::SignedDuration;
@@ -24,7 +24,8 @@ const FAILURE: u8 = 2;
 #[derive(Parser, Debug)]
 #[command(name = "crash-harness", version, max_term_width = 100)]
 struct Cli {
-    /// What to do, with shares of the time: states, crashes, machine, channel, faults, rot, kill
+    /// What to do, with shares of the time: states, crashes, machine, channel, burials, faults,
+    /// rot, kill, kill-between
     #[arg(long, value_name = "PART[=SHARE],…", value_delimiter = ',', value_parser = share)]
     mix: Vec<(Part, u32)>,
     /// How long, in all; "90s", "10m", "2h"
@@ -36,7 +37,7 @@ struct Cli {
     /// End "states" after so many distinct crash states
     #[arg(long, value_name = "N")]
     states: Option<u64>,
-    /// End "kill" after so many kills
+    /// End "kill" and "kill-between" after so many kills
     #[arg(long, value_name = "N")]
     kills: Option<u64>,
     /// First seed; the same seeds do the same again
@@ -45,7 +46,7 @@ struct Cli {
     /// Seeds at a time [default: one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Directory on the disk to be tested: adds "kill"; the log stays there if a promise is broken
+    /// Directory on the disk to be tested: adds the kills; the log stays there if a promise is broken
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The harness's own test: plants each of the engine's known defects, and must find it
@@ -91,6 +92,13 @@ pub fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
+    if let [_, word, dir, kill_after] = &args[..]
+        && word == burial::CHILD
+    {
+        let kill_after = kill_after.to_string_lossy().parse().unwrap_or(0);
+        let lived = burial::child(Path::new(dir), kill_after);
+        return lived.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    }
     #[cfg(feature = "defects")]
     if let [_, word, name] = &args[..]
         && word == defects::CHILD
@@ -132,10 +140,11 @@ fn plan(cli: &Cli) -> Result<Vec<(Part, Course)>, String> {
     let mut mix = cli.mix.clone();
     if mix.is_empty() {
         mix = Part::ALL.iter().map(|part| (*part, 1)).collect();
-        mix.retain(|(part, _)| *part != Part::Kill || cli.dir.is_some());
+        mix.retain(|(part, _)| !part.is_real() || cli.dir.is_some());
     }
-    if mix.iter().any(|(part, _)| *part == Part::Kill) && cli.dir.is_none() {
-        return Err("the part 'kill' needs --dir DIR, on the disk to be tested".to_owned());
+    if let Some((part, _)) = mix.iter().find(|(part, _)| part.is_real() && cli.dir.is_none()) {
+        let part = part.name();
+        return Err(format!("the part '{part}' needs --dir DIR, on the disk to be tested"));
     }
     if let Some(dir) = &cli.dir {
         std::fs::create_dir_all(dir).map_err(|e| format!("make {}: {e}", dir.display()))?;
@@ -145,7 +154,11 @@ fn plan(cli: &Cli) -> Result<Vec<(Part, Course)>, String> {
     let counted = cli.seeds.is_some() || cli.states.is_some() || cli.kills.is_some();
     let duration = cli.duration.or((!counted).then_some(Duration::from_secs(60)));
     let courses = mix.into_iter().filter(|(_, share)| *share > 0).map(|(part, share)| {
-        let cases = if part == Part::States { cli.states } else { None };
+        let cases = match part {
+            Part::States => cli.states,
+            Part::KillBetween => cli.kills,
+            _ => None,
+        };
         let seeds = if part == Part::Kill { cli.kills.or(cli.seeds) } else { cli.seeds };
         let time = duration.map(|time| time * share / shares);
         let dir = cli.dir.as_ref().map(|dir| dir.join("log"));
@@ -189,7 +202,7 @@ fn follow(plan: &[(Part, Course)]) -> ExitCode {
         }
         Some(Broken { part, seed, what }) => {
             println!("a promise was broken, by '{}' with seed {seed}:\n{what}", part.name());
-            let dir = if part == Part::Kill { " --dir DIR" } else { "" };
+            let dir = if part.is_real() { " --dir DIR" } else { "" };
             let part = part.name();
             println!("see it again: crash-harness --mix {part} --seed {seed} --seeds 1{dir}");
             BROKEN.into()
