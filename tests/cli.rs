@@ -168,7 +168,6 @@ fn keys_prints_a_table_and_json() {
 
 /// The seed's own command, and the README's, up to the start.
 #[test]
-#[ignore = "red until the registry has the sources and sinks: take this line out then"]
 fn shipped_configs_are_fine() {
     let fine = "is fine: 1 source, 1 channel, 1 sink; 0 errors, 0 warnings";
     let seed = ["-c", "conf", "-f", "conf/agent1.properties", "-Dflume.root.logger=INFO"];

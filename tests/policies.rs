@@ -3,7 +3,8 @@
 //!
 //! `LEVADA_POISON_EVENTS` sets among how many events one is poison (default 30,000; a release build
 //! takes a million in a minute), `LEVADA_DEAD_KILLS` how often an agent is killed that writes dead
-//! letters (default 6).
+//! letters (default 6), `LEVADA_OUTAGE_SECS` how long a sink is cut off (default 3; its figures mean
+//! something in a release build alone).
 
 #![allow(clippy::unwrap_used)] // a failed step is a panic
 
@@ -14,7 +15,8 @@ use levada::rpc::avro::Status;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use support::receiver::{POISON, Receiver};
 use support::record::wait;
 use support::{Agent, Producer, number, report, seed, walctl};
@@ -220,9 +222,9 @@ fn agent_killed_while_it_writes_dead_letters_loses_none_and_writes_none_twice() 
     for _ in 0..kills {
         let mut agent = Agent::start(dir.path(), &config, &[]);
         let address = agent.address();
-        let end = std::time::Instant::now() + Duration::from_millis(random.u64(5..200));
+        let end = Instant::now() + Duration::from_millis(random.u64(5..200));
         let mut producer = Producer::connect(address).unwrap();
-        while std::time::Instant::now() < end {
+        while Instant::now() < end {
             let batch: Vec<_> = (next..next + 20).collect();
             next += 20;
             let is_poison = |n: &i32| n % 5 == 0;
@@ -279,6 +281,59 @@ fn sink_that_hangs_holds_up_neither_the_other_sink_nor_the_source() {
     targets[1].hang(false);
     let all = || targets.iter().flat_map(Receiver::taken).collect::<BTreeSet<_>>().len();
     wait("each event arrives", || all() == 6_000);
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn sink_that_is_cut_off_costs_the_other_nothing_and_its_events_arrive_there() {
+    let outage = Duration::from_secs(number("LEVADA_OUTAGE_SECS", 3) as u64);
+    let dir = tempfile::tempdir().unwrap();
+    let targets = [Receiver::start(), Receiver::start()];
+    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), "");
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let rate = |span: Duration| {
+        let (start, before) = (Instant::now(), targets[0].count());
+        std::thread::sleep(span);
+        (targets[0].count() - before) as f64 / start.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let first = acknowledged.load(Ordering::Relaxed);
+                let batch: Vec<_> =
+                    (first..first + 50).map(|n| event(&n.to_string(), false)).collect();
+                put(&mut producer, &batch);
+                acknowledged.fetch_add(50, Ordering::Relaxed);
+            }
+        });
+        wait("both sinks work", || targets.iter().all(|target| target.count() > 1_000));
+        let before = rate(outage / 3);
+        targets[1].cut_off(true);
+        let (cut, put_before) = (Instant::now(), acknowledged.load(Ordering::Relaxed));
+        let other_way = || {
+            let at = targets.iter().flat_map(Receiver::taken);
+            let ids: BTreeSet<u64> = at.map(|body| body.parse().unwrap()).collect();
+            ids.range(..put_before).count() as u64 == put_before
+        };
+        wait("what the one had arrives through the other", other_way);
+        let took = cut.elapsed();
+        let during = rate(outage.saturating_sub(took).max(outage / 3));
+        targets[1].cut_off(false);
+        let at_the_other = targets[1].count();
+        wait("it is used again", || targets[1].count() > at_the_other);
+        let after = rate(outage / 3);
+        done.store(true, Ordering::Relaxed);
+        report(&format!(
+            "outage of {outage:?}: the other sink took {before:.0} events/s before, {during:.0} \
+             meanwhile, {after:.0} after; within {took:?} all that was put before had arrived"
+        ));
+    });
+    let all = acknowledged.load(Ordering::Relaxed) as usize;
+    let arrived = || targets.iter().flat_map(Receiver::taken).collect::<BTreeSet<_>>().len();
+    wait("each event arrives", || arrived() == all);
     let (status, said) = agent.stop();
     assert_eq!(status.code(), Some(0), "{said}");
 }

@@ -166,6 +166,14 @@ impl Work {
             keeper.dispatcher.written_before(&group, grave, range);
         }
         counts.watermark.store(keeper.released().0, Ordering::Relaxed);
+        for name in keeper.dispatcher.orphans() {
+            tracing::warn!(
+                "channel {}: no sink is in group {name} any more: its events are kept, from offset \
+                 {} on",
+                channel.name(),
+                keeper.dispatcher.watermark(name).unwrap_or_default()
+            );
+        }
         let all = options.groups.iter().flat_map(|group| &group.sinks);
         Work {
             channel,

@@ -23,6 +23,7 @@ struct Shared {
     refused: AtomicU64,
     heals: AtomicBool,
     hangs: AtomicBool,
+    cut: AtomicBool,
     gone: AtomicBool,
 }
 
@@ -66,6 +67,11 @@ impl Receiver {
         self.shared.hangs.store(hangs, Ordering::Relaxed);
     }
 
+    /// Is cut off from now on, or again within reach: what is sent to it meanwhile is lost.
+    pub fn cut_off(&self, cut: bool) {
+        self.shared.cut.store(cut, Ordering::Relaxed);
+    }
+
     /// Bodies of the events it took.
     pub fn taken(&self) -> Vec<String> {
         self.shared.taken.lock().unwrap().clone()
@@ -95,6 +101,9 @@ fn serve(shared: &Shared, mut socket: TcpStream) -> std::io::Result<()> {
     let mut bytes = vec![0; 64 << 10];
     loop {
         while let Some(mut frame) = frames.next_frame().unwrap() {
+            if shared.cut.load(Ordering::Relaxed) {
+                continue;
+            }
             let request = session.request(&mut frame).unwrap();
             let mut out = Vec::new();
             answer(shared, request.call, request.reply, &mut out);
