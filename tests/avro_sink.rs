@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::record::{Record, wait};
-use support::{Agent, Producer, lines_below, number, report, seed};
+use support::{Agent, Producer, lines_below, number, report, seed, walctl};
 
 /// An Avro source on a port, in front of a log that syncs each put.
 fn head(port: u16, more: &str) -> String {
@@ -132,20 +132,41 @@ fn receiver_killed_under_load(policy: &str, compression: &'static str) {
             first.start_again();
         }
     });
-    record.wait_until_delivered(&out);
+    let stat = || walctl(&["stat", root.path().join("sender/log").to_str().unwrap(), "--json"]).1;
+    wait("all are out of the way", || {
+        let stat: serde_json::Value = serde_json::from_str(&stat()).unwrap_or_default();
+        stat["groups"][0]["backlog"] == 0
+    });
     let log = stop(agent);
-    assert!(log.contains("k1: works again"), "it was noticed that the receiver was gone: {log}");
+    let noticed = log.contains("k1: works again");
+    assert!(noticed || policy == "fail", "it was noticed that the receiver was gone: {log}");
     for receiver in [first, second] {
         assert!(!lines_below(&receiver.out).is_empty(), "{} got some", receiver.out.display());
         receiver.stop();
     }
-    let delivered = record.check(&out);
+    let (delivered, missing) = record.compare(&out);
+    let stat: serde_json::Value = serde_json::from_str(&stat()).unwrap();
+    let group = &stat["groups"][0];
+    let lost = group["lost"].as_u64().unwrap() as usize;
+    assert_eq!(group["dead"], 0, "a broken connection is nothing against the events: {group}");
+    assert!(policy == "fail" || lost == 0, "{group}");
+    assert!(missing <= lost, "{missing} are missing, {lost} listed as lost");
     report(&format!(
         "kill -9 of a receiver, {policy}: {kills} kills, {} acknowledged, {delivered} delivered, \
-         none missing, {} twice",
+         {lost} listed as lost, none else missing, {} twice",
         record.count(),
         lines_below(&out).len() - delivered
     ));
+}
+
+#[test]
+fn receiver_killed_under_load_sends_nothing_to_the_dead_letters() {
+    receiver_killed_under_load("deadLetter", "");
+}
+
+#[test]
+fn receiver_killed_under_load_loses_only_what_fail_lists() {
+    receiver_killed_under_load("fail", "");
 }
 
 #[test]

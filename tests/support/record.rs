@@ -163,14 +163,23 @@ impl Record {
     /// # Panics
     /// An acknowledged event is missing, or one was delivered that was not sent.
     pub fn check(&self, out: &Path) -> usize {
+        let (delivered, missing) = self.compare(out);
+        assert_eq!(missing, 0, "of {} acknowledged events are missing", self.count());
+        delivered
+    }
+
+    /// How many different events are below `out`, and how many that were acknowledged are not.
+    ///
+    /// # Panics
+    /// One was delivered that was not sent.
+    pub fn compare(&self, out: &Path) -> (usize, usize) {
         let lines = lines_below(out);
         let delivered: HashSet<_> = lines.iter().map(|line| id_of(line)).collect();
         let (acknowledged, sent) = (self.acknowledged.lock().unwrap(), self.sent.lock().unwrap());
         let missing = acknowledged.iter().filter(|id| !delivered.contains(id.as_str())).count();
-        assert_eq!(missing, 0, "of {} acknowledged events are missing", acknowledged.len());
         let unknown: Vec<_> = delivered.iter().filter(|id| !sent.contains(**id)).collect();
         assert!(unknown.is_empty(), "delivered, but never sent: {unknown:?}");
-        delivered.len()
+        (delivered.len(), missing)
     }
 }
 
