@@ -72,8 +72,13 @@ fn document(args: &[&str]) -> Value {
 
 /// What became of the events of the default group, from `walctl stat`: the sum is closed.
 fn counts(log: &str) -> BTreeMap<String, u64> {
-    let stat = document(&["stat", log, "--json"]);
-    let group = stat["groups"].as_array().unwrap()[0].clone();
+    let mut group = None;
+    wait("the group has cursors", || {
+        let stat = document(&["stat", log, "--json"]);
+        group = stat["groups"].as_array().unwrap().first().cloned();
+        group.is_some()
+    });
+    let group = group.unwrap();
     let count = |name: &str| group[name].as_u64().unwrap_or_else(|| panic!("{name} in {group}"));
     let names = ["appended", "delivered", "dead", "lost", "expired", "backlog"];
     let counts: BTreeMap<_, _> = names.iter().map(|n| ((*n).to_owned(), count(n))).collect();
@@ -372,4 +377,118 @@ fn two_groups_on_a_channel_cost_one_write() {
     report(&format!("bytes written for 20,000 events: one group {one}, two groups {two}"));
     assert!(one >= 20_000 * 512, "the file system counts writes");
     assert!(two as f64 <= one as f64 * 1.05, "one group {one}, two groups {two}");
+}
+
+/// A row of the loss list or of the dead letters, by what became of the events.
+fn losses(log: &str) -> Vec<Value> {
+    document(&["losses", log, "--json"]).as_array().unwrap().clone()
+}
+
+#[test]
+fn events_that_are_too_old_expire_and_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let log = log.to_str().unwrap();
+    let target = Receiver::start();
+    target.cut_off(true);
+    let more = "a.channels.c.exec.maxAge = 4";
+    let config = config(dir.path(), &[target.port()], more);
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let batch = |name: &str| (0..300).map(|n| event(&format!("{name}-{n}"), false)).collect();
+    let old: Vec<Event> = batch("old");
+    put(&mut producer, &old);
+    // what the sink holds may still be delivered: the rest leaves
+    wait("the old ones expire", || counts(log)["expired"] >= 200);
+    target.cut_off(false);
+    let new: Vec<Event> = batch("new");
+    put(&mut producer, &new);
+    wait("the backlog is empty", || counts(log)["backlog"] == 0);
+    let arrived: BTreeSet<_> = target.taken().into_iter().collect();
+    assert!((0..300).all(|n| arrived.contains(&format!("new-{n}"))), "the new ones arrive");
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let counts = counts(log);
+    let listed: u64 = losses(log)
+        .iter()
+        .map(|row| row["to"].as_u64().unwrap() - row["from"].as_u64().unwrap())
+        .sum();
+    assert_eq!(listed, counts["expired"], "{counts:?}");
+    assert!(said.contains("expired"), "{said}");
+}
+
+#[test]
+fn group_may_start_at_the_tail_and_keeps_its_events_when_its_sinks_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let log = log.to_str().unwrap();
+    let targets = [Receiver::start(), Receiver::start()];
+    let ports = targets.each_ref().map(Receiver::port);
+    let batch = |name: &str| -> Vec<Event> {
+        (0..100).map(|n| event(&format!("{name}-{n}"), false)).collect()
+    };
+    let run = |ports: &[u16], more: &str, name: &str, groups: usize| {
+        let mut agent = Agent::start(dir.path(), &config(dir.path(), ports, more), &[]);
+        let mut producer = Producer::connect(agent.address()).unwrap();
+        put(&mut producer, &batch(name));
+        let backlogs = || {
+            let stat = document(&["stat", log, "--json"]);
+            let groups = stat["groups"].as_array().unwrap().clone();
+            groups.iter().map(|group| group["backlog"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        wait("all is delivered", || {
+            backlogs().len() >= groups && backlogs()[..groups] == vec![0; groups]
+        });
+        let (status, said) = agent.stop();
+        assert_eq!(status.code(), Some(0), "{said}");
+        (said, backlogs())
+    };
+    run(&ports[..1], "", "one", 1);
+    let audit = "a.sinks.k2.group = audit\na.sinks.k2.group.start = tail";
+    run(&ports, audit, "two", 2);
+    assert_eq!(targets[0].count(), 200);
+    assert!(targets[1].taken().iter().all(|body| body.starts_with("two-")), "from the tail on");
+    assert_eq!(targets[1].count(), 100);
+    let (said, backlogs) = run(&ports[..1], "", "three", 1);
+    assert!(said.contains("no sink is in group audit any more"), "{said}");
+    assert_eq!(backlogs, [0, 100], "kept for the group");
+    run(&ports, audit, "four", 2);
+    assert_eq!(targets[1].count(), 300, "it goes on where it was");
+}
+
+#[test]
+fn flumes_failover_uses_the_greatest_priority_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let targets = [Receiver::start(), Receiver::start()];
+    let more = "a.sinkgroups = g\na.sinkgroups.g.sinks = k1 k2\n\
+                a.sinkgroups.g.processor.type = failover\n\
+                a.sinkgroups.g.processor.priority.k1 = 5\n\
+                a.sinkgroups.g.processor.priority.k2 = 10";
+    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), more);
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    let mut put_some = |name: &str| {
+        for part in 0..10 {
+            let text = |n: usize| format!("{name}-{part}-{n}");
+            let batch: Vec<_> = (0..50).map(|n| event(&text(n), false)).collect();
+            put(&mut producer, &batch);
+        }
+    };
+    put_some("up");
+    wait("the preferred one has all", || targets[1].count() == 500);
+    assert_eq!(targets[0].count(), 0);
+    targets[1].cut_off(true);
+    put_some("down");
+    wait("the other one steps in", || targets[0].count() == 500);
+    targets[1].cut_off(false);
+    let again = || {
+        let before = targets[1].count();
+        put_some("again");
+        wait("they are taken", || targets.iter().map(Receiver::count).sum::<u64>() >= before + 500);
+        targets[1].count() > before
+    };
+    let mut again = again;
+    wait("the preferred one is used again", &mut again);
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
 }

@@ -1,5 +1,6 @@
 //! What sinks and the log say, and what follows for a group.
 
+use super::balancer::Balance;
 use super::dispatcher::Turn;
 use super::failure::{Decision, Exhausted, FailedDelivery, Jitter, Order};
 use super::group::Group;
@@ -72,7 +73,11 @@ impl Group {
         if cause == Cause::Unreachable {
             sink.service = Service::Closed;
         }
-        let due = self.due(index, &lease, jitter, now);
+        let due = match self.balancer.rule() {
+            // as in Flume the next priority steps in at once: the sink's own back-off is the pause
+            Balance::Failover => now,
+            _ => self.due(index, &lease, jitter, now),
+        };
         let split_due = if events_at_fault { now } else { due };
         let failed = Failed { index, lease, events: failed, cause, reason, due, split_due };
         self.put_back_failed(failed, decision, turn);

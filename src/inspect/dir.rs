@@ -1,6 +1,6 @@
 //! Whether a directory is a log, and if not, which one was meant.
 
-use crate::log::{FileStorage, LogError, Storage};
+use crate::log::{FileStorage, LogError, Storage, read_meta};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,10 +56,19 @@ impl LogDir {
         LogDir { path: PathBuf::from(storage.describe()), storage }
     }
 
-    /// The dead-letter log of the channel whose log this is; `None` if it has none.
+    /// The dead-letter log of the channel whose log this is; `None` if it has none, or one that is
+    /// just being made.
     pub fn dead(&self) -> Option<LogDir> {
         let path = self.path.join(crate::channel::dead::DIR);
-        is_log(&path).then(|| LogDir { storage: Arc::new(FileStorage::new(&path)), path })
+        let dead =
+            is_log(&path).then(|| LogDir { storage: Arc::new(FileStorage::new(&path)), path });
+        dead.filter(LogDir::is_made)
+    }
+
+    /// Whether it says whose it is, or has segments, which could.
+    fn is_made(&self) -> bool {
+        let has_segments = || self.storage.list("log").is_ok_and(|files| !files.is_empty());
+        !matches!(read_meta(&*self.storage), Ok(None)) || has_segments()
     }
 
     /// The directory.

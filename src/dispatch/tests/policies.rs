@@ -221,11 +221,11 @@ fn failover_uses_the_greatest_priority_that_works() {
     s.check(tail(40), &["save", "deliver to 1 #0 0..10 x1"]);
     s.check(
         failed_by(0, Cause::Unreachable, true),
-        &["save", "recall 1", "failing 1: no, 10 events", "deliver to 2 #1 10..20 x1", "wake"],
+        &["save", "recall 1", "failing 1: no, 10 events", "deliver to 2 #1 0..10 x2", "wake"],
     );
-    s.check(delivered(1), &["save", "deliver to 2 #2 20..30 x1"]);
+    s.check(delivered(1), &["save", "deliver to 2 #2 10..20 x1"]);
     s.check_wake(&["open 1"]);
-    s.check(delivered(2), &["save", "deliver to 2 #3 0..10 x2"]);
+    s.check(delivered(2), &["save", "deliver to 2 #3 20..30 x1"]);
     let ready = Action::SinkReady(SinkId(1));
     s.check(ready, &["save", "ready 1 after 1", "deliver to 1 #4 30..40 x1"]);
 }
