@@ -227,7 +227,8 @@ pub fn run(seed: u64) {
             Ok(mut life) => {
                 let done = life.live(&mut story, |_| sim.crashed());
                 assert!(done || sim.crashed(), "a life ends by a crash, or with all done");
-                if done {
+                if done && !sim.crashed() {
+                    sim.crash_after(1 << 40);
                     check(&story, life.burials.log());
                 }
                 sim.stop();
