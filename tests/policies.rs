@@ -296,7 +296,8 @@ fn sink_that_is_cut_off_costs_the_other_nothing_and_its_events_arrive_there() {
     let outage = Duration::from_secs(number("LEVADA_OUTAGE_SECS", 3) as u64);
     let dir = tempfile::tempdir().unwrap();
     let targets = [Receiver::start(), Receiver::start()];
-    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), "");
+    let more = "a.channels.c.capacity = 50000";
+    let config = config(dir.path(), &targets.each_ref().map(Receiver::port), more);
     let mut agent = Agent::start(dir.path(), &config, &[]);
     let mut producer = Producer::connect(agent.address()).unwrap();
     let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -311,7 +312,8 @@ fn sink_that_is_cut_off_costs_the_other_nothing_and_its_events_arrive_there() {
                 let first = acknowledged.load(Ordering::Relaxed);
                 let batch: Vec<_> =
                     (first..first + 50).map(|n| event(&n.to_string(), false)).collect();
-                put(&mut producer, &batch);
+                // refused while the channel is full
+                while producer.append(&batch).unwrap() != Status::Ok {}
                 acknowledged.fetch_add(50, Ordering::Relaxed);
             }
         });
@@ -320,6 +322,7 @@ fn sink_that_is_cut_off_costs_the_other_nothing_and_its_events_arrive_there() {
         targets[1].cut_off(true);
         let (cut, put_before) = (Instant::now(), acknowledged.load(Ordering::Relaxed));
         let other_way = || {
+            std::thread::sleep(Duration::from_millis(100)); // looking costs time of its own
             let at = targets.iter().flat_map(Receiver::taken);
             let ids: BTreeSet<u64> = at.map(|body| body.parse().unwrap()).collect();
             ids.range(..put_before).count() as u64 == put_before
@@ -338,8 +341,10 @@ fn sink_that_is_cut_off_costs_the_other_nothing_and_its_events_arrive_there() {
         ));
     });
     let all = acknowledged.load(Ordering::Relaxed) as usize;
-    let arrived = || targets.iter().flat_map(Receiver::taken).collect::<BTreeSet<_>>().len();
-    wait("each event arrives", || arrived() == all);
+    let log = dir.path().join("log");
+    wait("the backlog is empty", || counts(log.to_str().unwrap())["backlog"] == 0);
+    let arrived = targets.iter().flat_map(Receiver::taken).collect::<BTreeSet<_>>().len();
+    assert_eq!(arrived, all, "each event arrives");
     let (status, said) = agent.stop();
     assert_eq!(status.code(), Some(0), "{said}");
 }
