@@ -12,7 +12,7 @@ use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
 use crate::dispatch::{Action, Burial, Cause, DispatchOptions, Grave};
 use crate::event::{Event, LogEvent};
-use crate::log::{LogError, Reader};
+use crate::log::{LogError, Missing, Reader};
 use crate::offset::{Offset, OffsetRange};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -103,9 +103,10 @@ impl Burials {
     /// Writes the letters of a burial; they are durable when it returns. `sink` is the name of the
     /// sink that failed the events, empty if there is none. What of it was written is told even if
     /// the rest could not be.
-    pub fn bury(&mut self, burial: &Burial, sink: &str) -> Vec<Action> {
+    /// What the log could not give goes to `missing`, to be told before what this returns.
+    pub fn bury(&mut self, burial: &Burial, sink: &str, missing: &mut Vec<Missing>) -> Vec<Action> {
         let written = match burial.grave {
-            Grave::Dead => self.keep(burial, sink),
+            Grave::Dead => self.keep(burial, sink, missing),
             Grave::Lost | Grave::Expired => {
                 let listed = self.list(burial, burial.range.clone(), sink, burial.grave);
                 listed.map_err(|error| (burial.range.start, error))
@@ -120,7 +121,11 @@ impl Burials {
         let gives_up = self.channel.options().dead.full == DeadFull::Fail;
         if gives_up && matches!(error, BuryError::Dead(DeadError::Full { .. })) {
             match self.list(burial, rest.clone(), sink, Grave::Lost) {
-                Ok(()) => actions.extend(self.told(burial, rest, Grave::Lost)),
+                Ok(()) => {
+                    actions.extend(self.told(burial, rest, Grave::Lost));
+                    actions.push(Action::Buried(burial.id));
+                    return actions;
+                }
                 Err(error) => tracing::error!("channel {}: {error}", self.channel.name()),
             }
         }
@@ -159,7 +164,12 @@ impl Burials {
     }
 
     /// Keeps the events. On an error, those below the offset are kept.
-    fn keep(&mut self, burial: &Burial, sink: &str) -> Result<(), (Offset, BuryError)> {
+    fn keep(
+        &mut self,
+        burial: &Burial,
+        sink: &str,
+        missing: &mut Vec<Missing>,
+    ) -> Result<(), (Offset, BuryError)> {
         let mut next = burial.range.start;
         while next < burial.range.end {
             let read = self.reader.read(next..burial.range.end, CHUNK_EVENTS);
@@ -175,7 +185,7 @@ impl Burials {
                 let kept = letters.get(written).map_or(read.next, |letter| letter.range.start);
                 return Err((kept, error.into()));
             }
-            // what is missing is damage, which was or will be told where it is read for a sink
+            missing.extend(read.missing);
             next = read.next;
         }
         Ok(())

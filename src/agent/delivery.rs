@@ -3,12 +3,14 @@
 //!
 //! One thread a channel, with a dispatcher of its own: reading cold segments blocks nobody else.
 
+mod ending;
 mod notices;
 
+use self::ending::abandoned;
 use self::notices::Quiet;
 use super::burials::{Burials, now_ms};
 use super::keeper::Keeper;
-use super::sink_task::{Job, SinkTask, until};
+use super::sink_task::{Alarm, Job, SinkTask, until};
 use crate::channel::dead::Uncounted;
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
@@ -21,7 +23,7 @@ use crate::offset::OffsetRange;
 use crate::sink::Sink;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -92,13 +94,14 @@ impl Delivery {
             let (jobs, queue) = mpsc::unbounded_channel();
             let answers = answers.clone();
             let (id, task_name) = (SinkId(i), name.clone());
+            let panicked = Arc::new(AtomicBool::new(false));
+            let alarm = Alarm { id, panicked: Arc::clone(&panicked), answers: answers.clone() };
             let task = SinkTask { id, name: task_name, sink, jobs: queue, answers, untold: 0 };
-            ends.push(SinkEnd {
-                name,
-                jobs,
-                task: runtime.spawn(task.run()),
-                reader: channel.log().reader(),
+            let task = runtime.spawn(async move {
+                let _alarm = alarm;
+                task.run().await;
             });
+            ends.push(SinkEnd { name, jobs, task, panicked, reader: channel.log().reader() });
         }
         let counts = Arc::new(DeliveryCounts::default());
         let work = Work::new(parts, ends, Arc::clone(&counts));
@@ -133,6 +136,7 @@ struct SinkEnd {
     name: String,
     jobs: UnboundedSender<Job>,
     task: JoinHandle<()>,
+    panicked: Arc<AtomicBool>,
     reader: Reader,
 }
 
@@ -224,7 +228,7 @@ impl Work {
             self.act(actions);
             self.look_after_log();
         }
-        self.finish().await
+        self.finish(endings).await
     }
 
     /// Takes actions in and does what follows, until nothing follows.
@@ -236,6 +240,7 @@ impl Work {
             for action in actions.drain(..) {
                 commands.extend(self.keeper.dispatcher.apply(now, action));
             }
+            self.list_damage(&commands);
             // once for many, and before the deliveries
             if commands.contains(&Command::Save) {
                 self.save();
@@ -263,22 +268,31 @@ impl Work {
             Command::Bury(burial) => self.bury(&burial, actions),
             Command::Ended { .. } => {}
             Command::WakeAt(at) => self.wake_at = Some(at),
-            Command::Notice(notice) => {
-                if let (Notice::Lost { group, range, .. }, Some(burials)) =
-                    (&notice, &mut self.burials)
-                {
-                    burials.list_damage(group, range.clone(), "the log can't give it");
-                }
-                self.say(&notice);
-            }
+            Command::Notice(notice) => self.say(&notice),
             Command::Stopped => self.stopped = true,
+        }
+    }
+
+    /// Lists what the log could not give, before the cursors pass it.
+    fn list_damage(&mut self, commands: &[Command]) {
+        let Some(burials) = &mut self.burials else { return };
+        for command in commands {
+            if let Command::Notice(Notice::Lost { group, range, .. }) = command {
+                burials.list_damage(group, range.clone(), "the log can't give it");
+            }
         }
     }
 
     fn bury(&mut self, burial: &Burial, actions: &mut VecDeque<Action>) {
         let sink = burial.sink.map_or("", |sink| self.sinks[sink.0].name.as_str());
         match (&mut self.burials, burial.grave) {
-            (Some(burials), _) => actions.extend(burials.bury(burial, sink)),
+            (Some(burials), _) => {
+                let mut missing = Vec::new();
+                let answers = burials.bury(burial, sink, &mut missing);
+                if self.miss_all(missing, actions) {
+                    actions.extend(answers);
+                }
+            }
             // a channel that ends with the process has no place to list what it gives up
             (None, Grave::Lost | Grave::Expired) => actions.push_back(Action::Buried(burial.id)),
             (None, Grave::Dead) => {
@@ -303,8 +317,8 @@ impl Work {
     }
 
     fn tell(&self, sink: SinkId, job: Job) {
-        let end = &self.sinks[sink.0];
-        assert!(end.jobs.send(job).is_ok() || end.task.is_finished(), "a live task takes jobs");
+        // a task that is gone has panicked, and ends the delivery
+        let _ = self.sinks[sink.0].jobs.send(job);
     }
 
     fn deliver(
@@ -336,11 +350,20 @@ impl Work {
     ) -> Result<EventBatch, LogError> {
         let mut missing = Vec::new();
         let read = self.keeper.read(&mut self.sinks[sink.0].reader, range, &mut missing);
+        self.miss_all(missing, actions);
+        read
+    }
+
+    /// Tells what the log can't give; false if the channel halts for it, and passes nothing.
+    fn miss_all(&mut self, missing: Vec<Missing>, actions: &mut VecDeque<Action>) -> bool {
         for Missing { range, reason } in missing {
             self.miss(&range, &reason);
+            if self.failed.is_some() {
+                return false;
+            }
             actions.push_back(Action::Damaged(range));
         }
-        read
+        true
     }
 
     fn miss(&mut self, range: &OffsetRange, reason: &MissingReason) {
@@ -433,21 +456,35 @@ impl Work {
         if let Some(reason) = self.channel.log().poisoned() {
             self.failed.get_or_insert_with(|| format!("channel {}: {reason}", self.channel.name()));
         }
+        if let Some(sink) = self.sinks.iter().find(|sink| sink.panicked.load(Ordering::Relaxed)) {
+            self.failed.get_or_insert_with(|| format!("sink {} panicked", sink.name));
+        }
     }
 
     /// Closes the sinks, and saves where everything stands.
-    async fn finish(mut self) -> Result<(), String> {
+    async fn finish(mut self, mut endings: UnboundedReceiver<Ending>) -> Result<(), String> {
         let failed = self.failed.take();
         if failed.is_none() {
             self.save();
             self.sync();
+        } else {
+            self.save_leases();
+            // nobody waits for a sink that hangs: the agent is to end
+            self.sinks.iter().for_each(|sink| sink.task.abort());
         }
         if let Some(burials) = &mut self.burials {
             burials.close();
         }
-        for SinkEnd { name, jobs, task, .. } in self.sinks {
+        for SinkEnd { name, jobs, mut task, .. } in self.sinks {
             drop(jobs);
-            match task.await {
+            let ended = tokio::select! {
+                ended = &mut task => ended,
+                () = abandoned(&mut endings) => {
+                    task.abort();
+                    task.await
+                }
+            };
+            match ended {
                 Err(error) if error.is_panic() => {
                     return Err(format!("sink {name} panicked: {error}"));
                 }

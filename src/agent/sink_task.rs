@@ -4,6 +4,8 @@
 use crate::dispatch::{Action, LeaseId, SinkId};
 use crate::event::EventBatch;
 use crate::sink::{Cause, FailedEvents, Failure, Outcome, Sink};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until};
 
@@ -106,5 +108,44 @@ pub(super) async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Says so if a sink's task panics: nobody would answer for its leases.
+pub(super) struct Alarm {
+    pub(super) id: SinkId,
+    pub(super) panicked: Arc<AtomicBool>,
+    pub(super) answers: UnboundedSender<Action>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.panicked.store(true, Ordering::Relaxed);
+            // the answer wakes the delivery, which then sees the flag
+            let reason = "its task panicked".to_owned();
+            let _ = self.answers.send(Action::SinkDown { sink: self.id, reason });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn task_that_panics_raises_the_alarm_and_wakes_the_delivery() {
+        let (answers, mut delivery) = tokio::sync::mpsc::unbounded_channel();
+        let panicked = Arc::new(AtomicBool::new(false));
+        let alarm = Alarm { id: SinkId(3), panicked: Arc::clone(&panicked), answers };
+        let task = tokio::spawn(async move {
+            let _alarm = alarm;
+            tokio::task::yield_now().await;
+            panic!("as a sink might");
+        });
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        assert!(panicked.load(Ordering::Relaxed));
+        let down = matches!(delivery.recv().await, Some(Action::SinkDown { sink: SinkId(3), .. }));
+        assert!(down);
     }
 }

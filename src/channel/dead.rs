@@ -117,6 +117,8 @@ pub struct DeadLog {
 struct OpenLog {
     log: Log,
     settled: Settled,
+    /// What was given back last.
+    released: Offset,
     /// Counted when it is asked for.
     count: Option<OpenCount>,
 }
@@ -227,7 +229,7 @@ impl DeadLog {
         let (log, opened) = opened.map_err(|error| self.error(error))?;
         let settled = Settled::decode(opened.cursors.as_deref())
             .map_err(|error| DeadError::Settled { dir: self.storage.describe(), error })?;
-        Ok(self.open.insert(OpenLog { log, settled, count: None }))
+        Ok(self.open.insert(OpenLog { log, settled, released: Offset(0), count: None }))
     }
 
     fn error(&self, error: LogError) -> DeadError {
@@ -362,13 +364,16 @@ impl DeadLog {
         let Some(open) = self.existing()? else { return Ok(0) };
         let first = open.log.reader().first_offset();
         let released = open.settled.end_of_run(first).min(counted);
-        if released <= first {
+        if released <= first.max(open.released) {
             return Ok(0);
         }
         let settled = &open.settled;
         let saved = open.log.save_cursors(&settled.encode(), settled.end(), released);
         match saved.and_then(|()| open.log.sync_cursors()) {
-            Ok(()) => Ok(open.log.reclaim(released)),
+            Ok(()) => {
+                open.released = released;
+                Ok(open.log.reclaim(released))
+            }
             Err(error) => Err(self.error(error)),
         }
     }

@@ -51,7 +51,8 @@ impl Group {
             attempts: lease.tried.attempts,
             retryable,
             cause,
-            whole,
+            // a file that could not be written says nothing about each of its events
+            whole: whole || !matches!(cause, Cause::Refused | Cause::Invalid),
             events: failed.event_count(),
         });
         // events that are refused and leave do not make their sink wait
@@ -66,7 +67,7 @@ impl Group {
         sink.measure(now, arrived);
         sink.counters.delivered_events += arrived;
         if events_at_fault {
-            sink.rejected(now, events, &mut turn.commands);
+            sink.rejected(now, events, arrived > 0, &mut turn.commands);
         } else {
             sink.failed(now, events, reason.clone(), jitter, &mut turn.commands);
         }
@@ -125,9 +126,10 @@ impl Group {
         for range in events.iter() {
             let tried = lease.tried.of(range);
             match decision {
-                Decision::Again(order) => self.put_back(index, tried, order, due),
+                Decision::Again(order) => self.put_back(index, tried, order, due, turn.now),
                 Decision::Split(order) => {
-                    self.put_back(index, TriedRange { lend_max, ..tried }, order, split_due);
+                    let tried = TriedRange { lend_max, ..tried };
+                    self.put_back(index, tried, order, split_due, turn.now);
                 }
                 Decision::GiveUp(Exhausted::Stop) => {
                     self.stop_sink(index, &tried, reason.clone(), turn);
@@ -174,9 +176,18 @@ impl Group {
         }
     }
 
-    fn put_back(&mut self, index: usize, tried: TriedRange, order: Order, due: Millis) {
+    /// Puts back what the sink failed; for the time of one more wait it is passed over.
+    fn put_back(
+        &mut self,
+        index: usize,
+        tried: TriedRange,
+        order: Order,
+        due: Millis,
+        now: Millis,
+    ) {
+        let passed_over = due.plus(due.0.saturating_sub(now.0));
         match order {
-            Order::Release => self.waiting.insert(due, tried, Some(index)),
+            Order::Release => self.waiting.insert(due, tried, Some((index, passed_over))),
             Order::Rewind => self.sinks[index].retry.insert(tried),
         }
     }
@@ -251,7 +262,15 @@ impl Group {
         }
         let range = &lease.tried.range;
         let open: RangeSet = self.acked_gaps(range.clone()).into_iter().collect();
-        let FailedEvents::Only(offsets) = events else { return (open, true) };
+        let offsets = match events {
+            FailedEvents::All => return (open, true),
+            FailedEvents::From(first) => {
+                let rest = (*first).clamp(range.start, range.end)..range.end;
+                let rest: RangeSet = self.acked_gaps(rest).into_iter().collect();
+                return if rest.event_count() == 0 { (open, true) } else { (rest, true) };
+            }
+            FailedEvents::Only(offsets) => offsets,
+        };
         if !offsets.iter().any(|offset| range.contains(offset)) {
             return (open, true);
         }

@@ -10,6 +10,10 @@ use super::{Burial, BurialId, Cause, Command, Expired, Grave, Millis, Notice};
 use crate::cursor::TriedRange;
 use crate::offset::{Offset, OffsetRange, RangeSet};
 
+/// Events from the watermark on that go to the dead letters for their age in one turn: the others
+/// are not to wait for it.
+const EXPIRE_MAX: u64 = 10_000;
+
 /// What is to be recorded, and was not yet answered for.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -139,9 +143,19 @@ impl Group {
     }
 
     /// What is out of the way already: recorded by an earlier process, or as a part of a burial.
-    pub(super) fn letters(&mut self, grave: Grave, range: OffsetRange) {
+    pub(super) fn letters(&mut self, grave: Grave, range: OffsetRange) -> u64 {
         let events = self.pass(range);
         self.count(grave, events);
+        events
+    }
+
+    /// A part of a burial is out of the way.
+    pub(super) fn partly_buried(&mut self, grave: Grave, range: OffsetRange, turn: &mut Turn) {
+        if self.letters(grave, range.clone()) > 0 {
+            let (group, reason) = (self.name.clone(), "a part of what is set aside".to_owned());
+            let notice = Notice::Buried { group, sink: None, range, grave, reason };
+            turn.commands.push(Command::Notice(notice));
+        }
     }
 
     fn count(&mut self, grave: Grave, events: u64) {
@@ -154,8 +168,13 @@ impl Group {
 
     /// Buries everything below that no sink has.
     pub(super) fn expire(&mut self, below: Offset, turn: &mut Turn) {
-        let below = below.min(self.limit());
-        if below <= self.watermark {
+        let below = match self.expired {
+            Expired::Pass => below.min(self.limit()),
+            Expired::DeadLetter => below.min(self.limit()).min(self.watermark.plus(EXPIRE_MAX)),
+        };
+        // what could not be recorded is asked for again, and does not pile up meanwhile
+        let waits = self.burials.values().any(|pending| pending.index.is_none());
+        if below <= self.watermark || waits {
             return;
         }
         let old = self.watermark..below;

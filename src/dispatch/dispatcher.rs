@@ -106,7 +106,7 @@ impl Dispatcher {
                 groups.iter_mut().for_each(|g| g.not_buried(burial, reason.clone(), turn));
             }
             Action::Letters { group, grave, range } => {
-                self.at_group(&group, |group, _| group.letters(grave, range));
+                self.at_group(&group, |group, turn| group.partly_buried(grave, range, turn));
             }
             Action::Expire { group, below } => {
                 self.at_group(&group, |group, turn| group.expire(below, turn));
@@ -120,7 +120,9 @@ impl Dispatcher {
     /// Takes in that an earlier process wrote letters which the restored state does not count; to be
     /// called before the first action. The group is the one of this name; others change nothing.
     pub fn written_before(&mut self, group: &str, grave: Grave, range: OffsetRange) {
-        self.at_group(group, |group, _| group.letters(grave, range));
+        self.at_group(group, |group, _| {
+            group.letters(grave, range);
+        });
     }
 
     /// Takes in that the dead-letter log ends at `tail`: what lies below is known here. To be called

@@ -114,7 +114,9 @@ impl Policy {
         let attempts_max =
             if excused { self.max_attempts.max(UNREACHABLE_ATTEMPTS) } else { self.max_attempts };
         let used_up = failed.attempts >= attempts_max || !failed.retryable && !excused;
-        if self.max_attempts == 0 || !used_up {
+        // what this machine could not read never came to the sink
+        let unread = failed.cause == Cause::Unreadable;
+        if self.max_attempts == 0 || !used_up || unread {
             Decision::Again(self.order)
         } else if self.isolate && failed.whole && failed.events > 1 {
             Decision::Split(self.order)

@@ -22,6 +22,7 @@ impl Group {
     /// whatever can be lent is lent.
     pub(super) fn maintain(&mut self, turn: &mut Turn) {
         self.waiting.ripen(turn.now);
+        self.has_suspects = self.has_suspects && self.any_suspect();
         for sink in &mut self.sinks {
             sink.backing_off = sink.backing_off.filter(|&until| until > turn.now);
             let idle = sink.backing_off.is_none() && !sink.recalling && !sink.stopped;
@@ -42,7 +43,13 @@ impl Group {
     /// When something here will be due.
     pub(super) fn next_due(&self, now: Millis) -> Option<Millis> {
         let sinks = self.sinks.iter().filter_map(|sink| sink.next_due(now));
-        sinks.chain(self.waiting.next_due()).chain(self.next_burial()).min()
+        let others = self.sinks.len() > 1;
+        let passed_over = self.waiting.passed_over().filter_map(|(index, until)| {
+            let waits = others && until > now && self.sinks[index].in_service();
+            waits.then_some(until)
+        });
+        let waiting = self.waiting.next_due().into_iter().chain(passed_over);
+        sinks.chain(waiting).chain(self.next_burial()).min()
     }
 
     fn notice_crowding(&mut self, turn: &mut Turn) {
@@ -84,7 +91,8 @@ impl Group {
             loads.extend(self.sinks.iter().enumerate().filter_map(|(index, sink)| {
                 // who has credit after `lend_retries` has nothing left to send again
                 let used = priority.is_none_or(|priority| sink.options.priority == priority);
-                (used && sink.has_credit(turn.now) && self.has_work(index)).then(|| SinkLoad {
+                let ready = used && sink.has_credit(turn.now);
+                (ready && self.has_work(index, turn.now)).then(|| SinkLoad {
                     index,
                     leased_events: sink.leased_events(),
                     batch_events: sink.batch_events_max(),
@@ -94,7 +102,7 @@ impl Group {
             let picked = self.balancer.pick(&loads, &mut turn.random);
             self.loads = loads;
             let Some(index) = picked else { return };
-            let Some(tried) = self.take_work(index) else { return };
+            let Some(tried) = self.take_work(index, turn.now) else { return };
             self.lend(index, tried, turn);
         }
     }
@@ -114,11 +122,20 @@ impl Group {
         if !self.has_suspects || self.sinks.iter().all(|sink| sink.leases.is_empty()) {
             return false;
         }
-        let leased = self.sinks.iter().flat_map(|sink| &sink.leases).map(|lease| &lease.tried);
-        let mut retry = self.sinks.iter().flat_map(|sink| sink.retry.iter());
-        leased.into_iter().any(is_suspect)
+        // what a sink that is out of service owes waits for that sink
+        let working = self.sinks.iter().filter(|sink| sink.in_service());
+        let mut retry = working.flat_map(|sink| sink.retry.iter());
+        let mut leased = self.sinks.iter().flat_map(|sink| &sink.leases);
+        leased.any(|lease| is_suspect(&lease.tried))
             || self.waiting.ready.iter().any(|tried| is_suspect(&tried))
             || retry.any(|tried| is_suspect(&tried))
+    }
+
+    /// Whether a suspect is left anywhere.
+    fn any_suspect(&self) -> bool {
+        let leased = self.sinks.iter().flat_map(|sink| &sink.leases).map(|lease| &lease.tried);
+        let retry = self.sinks.iter().flat_map(|sink| sink.retry.iter());
+        leased.cloned().chain(retry).chain(self.waiting.sorted()).any(|tried| is_suspect(&tried))
     }
 
     /// No event at or above is lent.
@@ -126,9 +143,9 @@ impl Group {
         self.end.map_or(self.tail, |end| end.min(self.tail))
     }
 
-    fn has_work(&self, index: usize) -> bool {
+    fn has_work(&self, index: usize, now: Millis) -> bool {
         let released = || {
-            let take = self.released_to(index);
+            let take = self.released_to(index, now);
             self.waiting.ready.peek(take).or_else(|| self.waiting.piled.peek(take))
         };
         self.has_fresh() || released().is_some()
@@ -140,8 +157,8 @@ impl Group {
 
     /// What of the released ranges the sink may take. A sink that keeps its order goes below what
     /// it has had only if no other can: late and out of order is better than never. What it failed
-    /// last is for another, as long as there is one.
-    fn released_to(&self, index: usize) -> Take {
+    /// last is for another that works, for the length of one more back-off.
+    fn released_to(&self, index: usize, now: Millis) -> Take {
         let sink = &self.sinks[index];
         let mut others = self.sinks.iter().enumerate().filter(|(other, _)| *other != index);
         let priority = self.priority_in_use();
@@ -154,14 +171,14 @@ impl Group {
         Take {
             from: if keeps_order && other_takes { sink.reach } else { Offset(0) },
             events_max: sink.batch_events_max(),
-            not_failed_by: other_takes.then_some(index),
+            not_failed_by: other_takes.then_some((index, now)),
         }
     }
 
     /// What the sink gets: the lowest released range, else the next new events, else of what had
     /// piled up.
-    fn take_work(&mut self, index: usize) -> Option<TriedRange> {
-        let take = self.released_to(index);
+    fn take_work(&mut self, index: usize, now: Millis) -> Option<TriedRange> {
+        let take = self.released_to(index, now);
         if let Some(released) = self.waiting.ready.take(take) {
             return Some(released);
         }

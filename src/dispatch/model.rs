@@ -375,6 +375,7 @@ impl World {
             Action::Returned { lease } => self.answered(*lease, |_| true, false),
             Action::Abandon { lease } => self.answered(*lease, |_| true, true),
             Action::Failed { lease, failure } => match &failure.events {
+                FailedEvents::From(first) => self.answered(*lease, |o| o >= first.0, true),
                 FailedEvents::All => self.answered(*lease, |_| true, true),
                 FailedEvents::Only(only) => {
                     self.answered(*lease, |offset| only.contains(&Offset(offset)), true);

@@ -76,6 +76,8 @@ impl Group {
         turn: &mut Turn,
     ) -> Group {
         let fresh = fresh_state(options, &readable);
+        // where it began must not move if nothing happens before the process ends
+        let is_new = state.is_none() && options.start != Start::Oldest;
         let state = state.unwrap_or(&fresh);
         let sinks = options.sinks.iter().enumerate();
         let sinks = sinks.map(|(i, sink)| SinkCursor::new(SinkId(first.0 + i), sink.clone()));
@@ -112,7 +114,7 @@ impl Group {
             group.restore_crashed(index, tried, turn);
         }
         group.pile_up();
-        group.changed = false;
+        group.changed = is_new;
         group
     }
 

@@ -225,9 +225,15 @@ impl SinkCursor {
 
     /// `events` were refused for what they are: nothing is wrong with the sink, unless it goes on
     /// like that.
-    pub(super) fn rejected(&mut self, now: Millis, events: u64, commands: &mut Vec<Command>) {
+    pub(super) fn rejected(
+        &mut self,
+        now: Millis,
+        events: u64,
+        some_arrived: bool,
+        commands: &mut Vec<Command>,
+    ) {
         self.counters.failed_events += events;
-        self.rejections = self.rejections.saturating_add(1);
+        self.rejections = if some_arrived { 0 } else { self.rejections.saturating_add(1) };
         if self.rejections > REJECTIONS_MAX {
             self.backing_off = Some(now.plus(self.options.backoff.first_ms));
         }

@@ -8,14 +8,17 @@ use crate::cursor::TriedRange;
 use crate::offset::{Offset, OffsetRange};
 use std::collections::BTreeMap;
 
+/// The sink that failed a range last, and until when another gets it if it works.
+type PassedOver = (usize, Millis);
+
 /// What is known of every offset of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Past {
     attempts: u32,
     crashes: u32,
     lend_max: u32,
-    /// The sink that failed it last: it is passed over while another can take the range.
-    failed_by: Option<usize>,
+    /// The sink that failed it last, and until when it is passed over if another works.
+    failed_by: Option<PassedOver>,
 }
 
 impl Past {
@@ -39,8 +42,8 @@ pub(super) struct Take {
     pub(super) from: Offset,
     /// No more events.
     pub(super) events_max: u64,
-    /// Nothing that this sink failed last.
-    pub(super) not_failed_by: Option<usize>,
+    /// Nothing that this sink failed last, at this time.
+    pub(super) not_failed_by: Option<PassedOver>,
 }
 
 impl Take {
@@ -56,7 +59,7 @@ impl TriedRanges {
         self.insert_failed_by(tried, None);
     }
 
-    fn insert_failed_by(&mut self, tried: TriedRange, failed_by: Option<usize>) {
+    fn insert_failed_by(&mut self, tried: TriedRange, failed_by: Option<PassedOver>) {
         let TriedRange { attempts, crashes, lend_max, .. } = tried;
         let past = Past { attempts, crashes, lend_max, failed_by };
         let (mut start, mut end) = (tried.range.start.0, tried.range.end.0);
@@ -81,8 +84,10 @@ impl TriedRanges {
     }
 
     fn find(&self, take: Take) -> Option<(u64, u64, Past)> {
-        let avoided =
-            |past: &Past| past.failed_by.is_some() && past.failed_by == take.not_failed_by;
+        let avoided = |past: &Past| match (past.failed_by, take.not_failed_by) {
+            (Some((failed_by, until)), Some((sink, now))) => failed_by == sink && now < until,
+            _ => false,
+        };
         let mut ranges = self.ranges.range(take.from.0..);
         let (&start, &(end, past)) = ranges.find(|(_, (_, past))| !avoided(past))?;
         let past_max = if past.lend_max == 0 { u64::MAX } else { past.lend_max.into() };
@@ -139,12 +144,13 @@ pub(super) struct Waiting {
     pub(super) piled: TriedRanges,
     /// In order of their time, with the sink that failed them; two ranges of one time differ in
     /// their start.
-    delayed: BTreeMap<(Millis, Offset), (TriedRange, Option<usize>)>,
+    delayed: BTreeMap<(Millis, Offset), (TriedRange, Option<PassedOver>)>,
 }
 
 impl Waiting {
-    /// Adds a range that is ready at `due`, and the sink that failed it.
-    pub(super) fn insert(&mut self, due: Millis, tried: TriedRange, failed_by: Option<usize>) {
+    /// Adds a range that is ready at `due`, the sink that failed it, and until when that is passed
+    /// over.
+    pub(super) fn insert(&mut self, due: Millis, tried: TriedRange, failed_by: Option<PassedOver>) {
         let overlapped = self.delayed.insert((due, tried.range.start), (tried, failed_by));
         assert!(overlapped.is_none(), "{overlapped:?} waits twice");
     }
@@ -163,6 +169,11 @@ impl Waiting {
     /// When the next range is due, if one is delayed.
     pub(super) fn next_due(&self) -> Option<Millis> {
         self.delayed.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Sinks that are passed over, and until when.
+    pub(super) fn passed_over(&self) -> impl Iterator<Item = PassedOver> + '_ {
+        self.ready.ranges.values().filter_map(|(_, past)| past.failed_by)
     }
 
     /// Takes every offset of `range` out; returns how many there were.
@@ -247,13 +258,15 @@ mod tests {
     #[test]
     fn take_passes_over_what_a_sink_has_failed() {
         let mut waiting = Waiting::default();
-        waiting.insert(Millis(1), tried(0, 5, 1), Some(2));
+        waiting.insert(Millis(1), tried(0, 5, 1), Some((2, Millis(9))));
         waiting.insert(Millis(1), tried(5, 9, 1), None);
         waiting.ripen(Millis(1));
-        let for_sink = |sink| Take { not_failed_by: Some(sink), ..Take::lowest(9) };
-        assert_eq!(waiting.ready.take(for_sink(2)), Some(tried(5, 9, 1)));
-        assert_eq!(waiting.ready.peek(for_sink(2)), None);
-        assert_eq!(waiting.ready.take(for_sink(1)), Some(tried(0, 5, 1)));
+        let at = |sink, now| Take { not_failed_by: Some((sink, Millis(now))), ..Take::lowest(9) };
+        assert_eq!(waiting.passed_over().collect::<Vec<_>>(), [(2, Millis(9))]);
+        assert_eq!(waiting.ready.take(at(2, 1)), Some(tried(5, 9, 1)));
+        assert_eq!(waiting.ready.peek(at(2, 8)), None);
+        assert_eq!(waiting.ready.peek(at(2, 9)), Some(tried(0, 5, 1)));
+        assert_eq!(waiting.ready.take(at(1, 1)), Some(tried(0, 5, 1)));
     }
 
     #[test]

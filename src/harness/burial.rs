@@ -133,7 +133,7 @@ impl Life {
                         });
                     }
                     Command::Bury(burial) => {
-                        actions.extend(self.burials.bury(&burial, "k"));
+                        actions.extend(self.burials.bury(&burial, "k", &mut Vec::new()));
                         if ends(Moment::Between) {
                             return false;
                         }

@@ -189,7 +189,7 @@ impl Sink for AvroSink {
             if let Err((cause, reason)) = self.call(call).await {
                 let events = match rest.len() == events.len() {
                     true => FailedEvents::All,
-                    false => FailedEvents::Only(rest.iter().map(|event| event.offset).collect()),
+                    false => FailedEvents::From(call[0].offset),
                 };
                 let retryable = cause != Cause::Invalid;
                 return Outcome::Failed(Failure { events, cause, retryable, reason });

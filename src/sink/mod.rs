@@ -93,8 +93,10 @@ pub struct Failure {
 pub enum FailedEvents {
     /// The whole batch, or nobody knows which.
     All,
-    /// These; every other arrived.
+    /// These, each for what it is; every other arrived.
     Only(Vec<Offset>),
+    /// Some of these from the offset on, or nobody knows which; those before it arrived.
+    From(Offset),
 }
 
 impl Outcome {

@@ -563,7 +563,7 @@ fn crowded_group_is_lent_nothing_new_until_the_low_offsets_come_in() {
     assert_eq!(lines[2..4], ["failing 0: no, 64 events", "crowded default at 0"]);
     s.check(delivered(1), &["save"]);
     s.check(tail(2_000), &[]);
-    s.check_wake(&["save", "deliver to 1 #2 0..1 x2"]);
+    s.check_wake(&["save", "deliver to 1 #2 0..1 x2", "wake"]);
     s.check(delivered(2), &["save", "deliver to 0 #3 400..600 x1", "deliver to 1 #4 2..3 x2"]);
 }
 

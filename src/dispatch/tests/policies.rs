@@ -74,6 +74,49 @@ fn events_that_a_sink_names_go_to_the_dead_letters_at_once() {
 }
 
 #[test]
+fn what_a_failure_leaves_open_is_searched_and_what_came_before_it_is_done() {
+    let mut s = Script::new(options(vec![SinkOptions { queue_size: 1, ..dead("a") }]));
+    s.apply(tail(10));
+    s.check(
+        failed_events(0, FailedEvents::From(Offset(6))),
+        &["save", "recall 0", "deliver to 0 #1 6..8 x2"],
+    );
+    assert_eq!(s.watermark(), 6);
+}
+
+#[test]
+fn what_could_not_be_read_is_never_given_up() {
+    let mut s = Script::new(options(vec![with("a", FailurePolicy::Fail.into())]));
+    s.apply(tail(10));
+    let lines = s.apply(failed_by(0, Cause::Unreadable, true));
+    assert!(!lines.iter().any(|line| line.starts_with("bury")), "{lines:?}");
+    s.check_wake(&["save", "deliver to 0 #1 0..10 x2"]);
+}
+
+#[test]
+fn sink_that_names_one_bad_event_of_each_batch_does_not_have_to_rest() {
+    let mut s = Script::new(options(vec![SinkOptions { queue_size: 1, ..dead("a") }]));
+    s.apply(tail(1_000));
+    for lease in 0..50u64 {
+        let only = FailedEvents::Only(vec![Offset(lease * 10 + 3)]);
+        let lines = s.apply(failed_events(lease, only));
+        let next =
+            format!("deliver to 0 #{} {}..{} x1", lease + 1, lease * 10 + 10, lease * 10 + 20);
+        assert_eq!(lines.last(), Some(&next), "{lines:?}");
+    }
+}
+
+#[test]
+fn released_batch_goes_back_to_who_failed_it_if_the_other_hangs() {
+    let one = |name| SinkOptions { queue_size: 1, ..requeue(name) };
+    let mut s = Script::new(options(vec![one("a"), one("b")]));
+    s.apply(tail(20));
+    s.apply(failed(0)); // b holds 10..20, and says nothing any more
+    s.check_wake(&["wake"]);
+    s.check_wake(&["save", "deliver to 0 #2 0..10 x2"]);
+}
+
+#[test]
 fn broken_connection_sends_nothing_to_the_dead_letters_and_the_sink_is_opened_again() {
     let mut s = Script::new(options(vec![dead("a")]));
     s.apply(tail(10));
@@ -108,7 +151,7 @@ fn part_of_a_burial_that_was_recorded_is_not_recorded_again() {
     let only = FailedEvents::Only((2..8).map(Offset).collect());
     s.apply(failed_events(0, only));
     let part = Action::Letters { group: "default".into(), grave: Grave::Dead, range: range(2, 5) };
-    s.check(part, &["save"]);
+    s.check(part, &["save", "buried Dead 2..5"]);
     s.check(
         Action::NotBuried { burial: BurialId(0), reason: "full".into() },
         &["stopped 0", "wake"],
@@ -338,6 +381,10 @@ fn new_group_starts_where_it_is_told() {
         let dispatcher = Dispatcher::restore(&options, &[], range(50, 60));
         assert_eq!(dispatcher.watermark("g"), Some(Offset(at)), "{start:?}");
         assert_eq!(dispatcher.snapshot()[0].first, Offset(at));
+        // where it began is stored at once, or it would begin elsewhere after a crash
+        let mut dispatcher = dispatcher;
+        let saves = dispatcher.apply(Millis(0), Action::Timer).contains(&Command::Save);
+        assert_eq!(saves, start != Start::Oldest);
     }
 }
 
@@ -372,7 +419,7 @@ fn group_with_an_end_stops_there_beside_live_ones_and_goes_without_a_trace() {
     let sinks = s.dispatcher.add_group(&replay, range(0, 30)).unwrap();
     assert_eq!(sinks, [SinkId(1)]);
     assert!(s.dispatcher.add_group(&replay, range(0, 30)).is_err());
-    s.check(Action::Timer, &["open 1"]);
+    s.check(Action::Timer, &["save", "open 1"]);
     let ready = Action::SinkReady(SinkId(1));
     s.check(ready, &["save", "ready 1 after 0", "deliver to 1 #2 5..12 x1"]);
     s.check(tail(40), &[]);

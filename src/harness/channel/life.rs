@@ -113,6 +113,10 @@ impl Machine {
             Action::Abandon { lease } => self.answered(*lease, |_| true),
             Action::Failed { lease, failure } => match &failure.events {
                 FailedEvents::All => self.answered(*lease, |_| true),
+                FailedEvents::From(first) => {
+                    let first = *first;
+                    self.answered(*lease, |offset| offset >= first.0);
+                }
                 FailedEvents::Only(only) => {
                     self.answered(*lease, |at| only.contains(&Offset(at)));
                 }
