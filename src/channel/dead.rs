@@ -31,9 +31,9 @@ use std::time::Duration;
 /// The directory of the dead-letter log, below the channel's data directory.
 pub const DIR: &str = "dead";
 
-/// Segments of a dead-letter log, bytes: letters are few. For a letter that does not fit, larger
-/// ones are made.
-const SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments of a dead-letter log, bytes: letters are few, and each life of an agent that writes one
+/// begins a segment, which counts whole. For a letter that does not fit, larger ones are made.
+const SEGMENT_BYTES: u64 = 1 << 20;
 /// The most bytes of letters that go in one put, unless one has more alone.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 
