@@ -1,7 +1,7 @@
 //! The channel types and their keys: Flume's, and levada's own.
 
 use crate::config::{Component, Key, Kind, Problem, Role, Settings};
-use crate::log::Durability;
+use crate::log::{Durability, Retention};
 use std::time::Duration;
 
 /// `type = memory`: the log on anonymous memory.
@@ -107,6 +107,17 @@ pub fn fsync(settings: &Settings) -> Result<Durability, Problem> {
     })
 }
 
+/// The keys `retention.*` of a file channel.
+///
+/// # Errors
+/// A value is no number.
+pub fn retention(settings: &Settings) -> Result<Retention, Problem> {
+    let hours = settings.opt_int("retention.hours")?.map(i64::unsigned_abs);
+    let age = hours.map(|hours| Duration::from_secs(hours.saturating_mul(3600)));
+    let bytes = settings.opt_int("retention.bytes")?.map(i64::unsigned_abs);
+    Ok(Retention { age, bytes })
+}
+
 const FILE_KEYS: &[Key] = &[
     Key::new(
         "dataDirs",
@@ -154,9 +165,18 @@ const FILE_KEYS: &[Key] = &[
         "",
         "At damage: stop the channel, or set the range aside and deliver the rest.",
     ),
-    Key::optional("retention.hours", Kind::COUNT, "h", "Keep what was read, for replay.").not_yet(),
-    Key::optional("retention.bytes", Kind::COUNT, "bytes", "Keep what was read, for replay.")
-        .not_yet(),
+    Key::optional(
+        "retention.hours",
+        Kind::COUNT,
+        "h",
+        "Keep delivered events so long for replay; with retention.bytes, until either is exceeded.",
+    ),
+    Key::optional(
+        "retention.bytes",
+        Kind::COUNT,
+        "bytes",
+        "Keep so much delivered for replay; it goes first when maxBytes or the disk is short.",
+    ),
     Key::optional("retention.*", Kind::Text, "", "Keep what was read, for replay.").not_yet(),
     Key::new(
         "deadLetter.maxBytes",
@@ -215,6 +235,21 @@ mod tests {
         assert_eq!(fsync(&Settings::of_pairs("c", FILE.keys, &[])), Ok(Durability::Always));
         let wrong = read("never").unwrap_err().message;
         assert_eq!(wrong, "c.fsync: 'never' is none of: always, interval:N, os");
+    }
+
+    #[test]
+    fn retention_is_hours_bytes_both_or_none() {
+        let read = |pairs: &[(&str, &str)]| {
+            retention(&Settings::of_pairs("c", FILE.keys, pairs)).map_err(|p| p.to_string())
+        };
+        let hours = |count: u64| Some(Duration::from_secs(count * 3600));
+        assert_eq!(read(&[]), Ok(Retention::default()));
+        let age = Retention { age: hours(24), bytes: None };
+        assert_eq!(read(&[("retention.hours", "24")]), Ok(age));
+        let both = Retention { age: hours(0), bytes: Some(1000) };
+        assert_eq!(read(&[("retention.hours", "0"), ("retention.bytes", "1000")]), Ok(both));
+        let settings = Settings::of_pairs("c", FILE.keys, &[("retention.days", "1")]);
+        assert!(settings.check()[0].to_string().contains("not supported yet"));
     }
 
     #[test]

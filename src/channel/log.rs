@@ -99,6 +99,7 @@ impl ChannelOptions {
                 segment_bytes,
                 capacity_events,
                 capacity_bytes: max_bytes,
+                retention: keys::retention(settings)?,
                 free_bytes_min: settings.count("minimumRequiredSpace")?,
                 on_corruption: match settings.choice("onCorruption")? {
                     "quarantine" => OnCorruption::Quarantine,

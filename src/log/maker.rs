@@ -28,6 +28,8 @@ struct State {
     /// The id that the next new spare gets.
     next_id: u64,
     retired: Vec<Arc<Segment>>,
+    /// Kept until every retired segment is gone.
+    holds_lock: Option<Arc<dyn Send + Sync>>,
     /// Why the last attempt failed.
     error: Option<String>,
     closing: bool,
@@ -58,13 +60,13 @@ impl Maker {
         spares: VecDeque<Spare>,
         next_id: u64,
     ) -> Maker {
-        let (retired, error, closing) = (Vec::new(), None, false);
+        let (retired, holds_lock, error, closing) = (Vec::new(), None, None, false);
         Maker {
             storage,
             segment_bytes: options.segment_bytes,
             spare_count: options.spare_count.max(1), // without one nobody would ever make any
             free_bytes_min: options.free_bytes_min,
-            state: Mutex::new(State { spares, next_id, retired, error, closing }),
+            state: Mutex::new(State { spares, next_id, retired, holds_lock, error, closing }),
             changed: Condvar::new(),
         }
     }
@@ -97,10 +99,24 @@ impl Maker {
         }
     }
 
-    /// Takes segments that no cursor needs any more; the thread retires them, in this order.
-    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>) {
-        self.state().retired.extend(segments);
+    /// Takes segments that nobody needs any more; the thread retires them, in this order. Holds
+    /// `lock` until they are gone.
+    pub(super) fn retire(&self, segments: Vec<Arc<Segment>>, lock: Arc<dyn Send + Sync>) {
+        let mut state = self.state();
+        state.retired.extend(segments);
+        state.holds_lock = Some(lock);
+        state.error = None; // what was in the way may not be any more
         self.changed.notify_all();
+    }
+
+    /// Lets the holds' lock go: what is not gone yet is another owner's.
+    pub(super) fn let_go(&self) {
+        self.state().holds_lock = None;
+    }
+
+    /// The holds' lock, if it is held for segments that are not yet gone.
+    pub(super) fn holds_lock(&self) -> Option<Arc<dyn Send + Sync>> {
+        self.state().holds_lock.clone()
     }
 
     /// Retires what waits, on the calling thread: for a log without threads.
@@ -148,9 +164,13 @@ impl Maker {
 
     /// Retires what waits, then makes spares up to `wanted`. One failure is noted and ends it.
     fn work(&self, wanted: usize) {
-        let result = self.retire_all().and_then(|()| self.fill(wanted));
+        let retired = self.retire_all();
+        let done = retired.is_ok();
+        let result = retired.and_then(|()| self.fill(wanted));
         let mut state = self.state();
-        state.error = result.err().map(|error| error.to_string());
+        // segments that came meanwhile may be what is missing
+        let again = done && !state.retired.is_empty();
+        state.error = result.err().filter(|_| !again).map(|error| error.to_string());
         self.changed.notify_all();
     }
 
@@ -173,6 +193,11 @@ impl Maker {
         state.retired.splice(at..at, retired);
         drop(state);
         let synced = self.sync_names(Defect::SkipDirSyncRecycled);
+        let mut state = self.state();
+        if state.retired.is_empty() {
+            state.holds_lock = None;
+        }
+        drop(state);
         result.and(synced)
     }
 

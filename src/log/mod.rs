@@ -27,12 +27,14 @@ mod batch;
 pub mod defect;
 mod error;
 mod format;
+mod holds;
 mod journal;
 mod maker;
 mod open;
 mod options;
 mod reader;
 mod recovery;
+mod retention;
 mod room;
 mod scan;
 mod segment;
@@ -49,6 +51,7 @@ pub use format::{
     FORMAT_MAJOR, FORMAT_MINOR, INCOMPAT_GAP, IndexEntry, META_LEN, Meta, SEGMENT_HEADER_LEN, Seal,
     SegmentHeader, State, TRAILER_LEN, Trailer, seal_position, usable_end,
 };
+pub use holds::{HOLDS_FILE, Hold, lock_holds, read_holds, write_holds};
 pub use journal::{
     BadRecord, JournalFound, JournalRecord, Mark, check as check_journal, read as read_journal,
 };
@@ -58,6 +61,7 @@ pub use open::{
 pub use options::{Durability, LogOptions, OnCorruption};
 pub use reader::{Missing, MissingReason, ReadOutcome, Reader};
 pub use recovery::{Cut, DECISIONS, Damage, Evidence, TailScan, Verdict, scan_tail};
+pub use retention::{Now, Retention, Span};
 pub use room::Usage;
 pub use scan::{Batches, FaultKind, FoundBatch, Hole, Place, Step, Walk, is_data};
 pub use segment::{Segment, SegmentEnd, Summary, Summing, segment_name};
@@ -300,6 +304,7 @@ impl Log {
         let time_ms = self.writer.now_ns() / 1_000_000;
         journal.record(mark, cursors, time_ms)?;
         drop(journal);
+        self.writer.taken_back(released);
         if !planted(Defect::NothingReleased) {
             self.writer.room.release(released);
         }
@@ -315,37 +320,15 @@ impl Log {
     }
 
     /// Gives the sealed segments wholly below `released` back, but never the last one that is
-    /// durable. The caller has made cursors durable that are at or above `released`. Returns how
-    /// many segments; of a closed log none, for they may be another owner's.
+    /// durable, nothing that [`LogOptions::retention`] keeps, and nothing of a [`Hold`]. The caller
+    /// has made cursors durable that are at or above `released`. What is kept goes by itself when
+    /// the disk or the capacity needs its room. Returns how many segments; of a closed log none,
+    /// for they may be another owner's.
     pub fn reclaim(&self, released: Offset) -> usize {
         if self.writer.is_closed() {
             return 0;
         }
-        let mut segments = self.writer.segments.write().expect("no holder panics");
-        // one goes only when its successor is durable: the last one says where the log goes on
-        let durable_lsn = self.tails().durable_lsn;
-        let done = segments
-            .iter()
-            .zip(segments.iter().skip(1))
-            .take_while(|(segment, next)| {
-                let first = segment.header.base_offset;
-                let early = planted(Defect::ReclaimTooMuch) && first <= released.0;
-                let released = segment.end().is_some_and(|end| end.offset <= released.0 || early);
-                let early = planted(Defect::ReclaimBeforeDurable);
-                released && (next.header.base_lsn < durable_lsn || early)
-            })
-            .count();
-        if done == 0 {
-            return 0;
-        }
-        // with the list held: of two callers the one that comes first has the older segments
-        self.writer.maker.retire(segments.drain(..done).collect());
-        drop(segments);
-        self.writer.retired();
-        if !self.writer.options.background {
-            self.writer.maker.retire_now();
-        }
-        done
+        self.writer.reclaim(released.0)
     }
 
     /// Seals and closes the log: a clean close leaves nothing to recover. Readers go on; puts get
@@ -366,6 +349,7 @@ impl Log {
         }
         let saved = self.lock_journal().close();
         let closed = self.writer.close().and(saved);
+        self.writer.maker.let_go();
         *self.lock.lock().expect("no holder panics") = None;
         closed
     }

@@ -5,6 +5,7 @@ use super::error::{FormatError, LogError};
 use super::format::{
     GROUP_ALIGN, META_LEN, Meta, STATE_LEN, SegmentHeader, State, round_up, usable_end,
 };
+use super::holds::lock_holds;
 use super::journal::{Journal, JournalFound, Mark};
 use super::maker::{Maker, Spare};
 use super::options::{LogOptions, OnCorruption};
@@ -139,6 +140,8 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     let make = || LogError::io(format!("make {}", storage.describe()));
     storage.create_dir(SEGMENT_DIR).map_err(make())?;
     let lock = take_lock(&*storage)?;
+    // its file is the owner's from the start, whoever holds something later
+    drop(lock_holds(&*storage)?);
     let meta = read_meta(&*storage)?;
     let created = meta.is_none();
     let state = read_state(&*storage);

@@ -2,6 +2,7 @@
 
 use super::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_TEST_MIN};
 use super::journal::FILE_LEN as CURSOR_FILE_LEN;
+use super::retention::Retention;
 use std::time::Duration;
 
 /// When a put returns.
@@ -34,8 +35,11 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Most events that may wait; a put beyond waits for room.
     pub capacity_events: u64,
-    /// Most bytes of segments that may hold events; a put beyond waits for room.
+    /// Most bytes of segments with events that are not done with; a put beyond waits for room.
     pub capacity_bytes: u64,
+    /// What is kept of what is done with. It takes no room from puts: it goes when, with it, the
+    /// segments would have more than `capacity_bytes`, or the disk less than `free_bytes_min`.
+    pub retention: Retention,
     /// Free bytes that must stay on the disk when a segment is made.
     pub free_bytes_min: u64,
     /// What becomes of damage.
@@ -57,6 +61,7 @@ impl Default for LogOptions {
             segment_bytes: 64 << 20,
             capacity_events: u64::MAX,
             capacity_bytes: u64::MAX,
+            retention: Retention::default(),
             free_bytes_min: 0,
             on_corruption: OnCorruption::Halt,
             spare_count: 2,

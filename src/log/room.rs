@@ -1,10 +1,11 @@
 //! Capacity: puts wait for room before they are queued, so that what is queued can be written.
 
 use super::defect::{Defect, planted};
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{Mutex, MutexGuard, Ordering};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 
 /// How much of the log's capacity is used.
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 pub struct Usage {
     /// Events that are not yet acknowledged by every group, and those on their way in.
     pub events: u64,
-    /// Bytes of segments that hold events, and of batches on their way in.
+    /// Bytes of segments with events that are not done with, and of batches on their way in.
     pub bytes: u64,
 }
 
@@ -21,8 +22,8 @@ struct State {
     reserved_tail: u64,
     /// Every offset below is done with.
     released: u64,
-    /// Bytes of sealed segments.
-    sealed_bytes: u64,
+    /// Sealed segments that do not lie there.
+    sealed: Counted,
     /// Bytes of the active segment in use.
     active_bytes: u64,
     /// Bytes of batches that have a place and are not written.
@@ -33,10 +34,21 @@ struct State {
     next_waiter: u64,
 }
 
+/// Sealed segments that take room.
+#[derive(Clone, Copy)]
+pub(super) struct Counted {
+    pub(super) bytes: u64,
+    /// The lowest end offset of them; the greatest number if there is none.
+    pub(super) first_end: u64,
+}
+
 /// The room of a log.
 pub(super) struct Room {
     events_max: u64,
     bytes_max: u64,
+    /// Every offset below is durably done with: what lies there takes no room. Changed with the
+    /// state held; read also with the list of segments held, which a count takes after the state.
+    done: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -45,14 +57,14 @@ impl Room {
         let state = State {
             reserved_tail: tail,
             released,
-            sealed_bytes: 0,
+            sealed: Counted { bytes: 0, first_end: u64::MAX },
             active_bytes: 0,
             reserved_bytes: 0,
             closed: false,
             waiters: BTreeMap::new(),
             next_waiter: 0,
         };
-        Room { events_max, bytes_max, state: Mutex::new(state) }
+        Room { events_max, bytes_max, done: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,20 +110,36 @@ impl Room {
         state.active_bytes = active_bytes;
     }
 
-    /// The active segment was sealed. `sealed_bytes` counts with the room held, so that of two
-    /// counts the later one stays.
-    pub(super) fn sealed(&self, sealed_bytes: impl FnOnce() -> u64) {
+    /// The active segment was sealed. `count` gets what is durably done with, and is called with
+    /// the room held, so that of two counts the later one stays.
+    pub(super) fn sealed(&self, count: impl FnOnce(u64) -> Counted) {
         let mut state = self.state();
         state.active_bytes = 0;
-        state.sealed_bytes = sealed_bytes();
+        state.sealed = count(self.done());
         wake(state);
     }
 
     /// Sealed segments went; as [`Room::sealed`].
-    pub(super) fn retired(&self, sealed_bytes: impl FnOnce() -> u64) {
+    pub(super) fn recount(&self, count: impl FnOnce(u64) -> Counted) {
         let mut state = self.state();
-        state.sealed_bytes = sealed_bytes();
+        state.sealed = count(self.done());
         wake(state);
+    }
+
+    /// Every offset below `done` is durably done with, and none above; as [`Room::sealed`].
+    pub(super) fn passed(&self, done: u64, count: impl FnOnce(u64) -> Counted) {
+        let mut state = self.state();
+        let changes = done < self.done() || done >= state.sealed.first_end;
+        self.done.store(done, Ordering::Relaxed);
+        if changes {
+            state.sealed = count(done);
+            wake(state);
+        }
+    }
+
+    /// What is durably done with.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     /// Every offset below `offset` is done with.
@@ -145,7 +173,7 @@ impl State {
     fn usage(&self) -> Usage {
         Usage {
             events: self.reserved_tail.saturating_sub(self.released),
-            bytes: self.sealed_bytes + self.active_bytes + self.reserved_bytes,
+            bytes: self.sealed.bytes + self.active_bytes + self.reserved_bytes,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod core;
 mod group;
+mod reclaim;
 
 use self::core::Core;
 use super::batch::SealedBatch;
@@ -86,6 +87,8 @@ pub(super) struct Writer {
     state_file: Arc<dyn StorageFile>,
     listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     counts: Mutex<WriteCounts>,
+    /// Why the holds could not be read, when that was said.
+    pub(super) holds_problem: Mutex<Option<String>>,
 }
 
 /// What the writer has done since the log was opened.
@@ -151,8 +154,9 @@ impl Writer {
             state_file: parts.state_file,
             listeners: Mutex::default(),
             counts: Mutex::default(),
+            holds_problem: Mutex::default(),
         };
-        writer.room.sealed(|| writer.sealed_bytes());
+        writer.recount();
         writer.write_state(&tails, false);
         writer
     }
@@ -304,18 +308,6 @@ impl Writer {
     /// Whether the log was closed.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
-    }
-
-    /// Segments were taken out of the list.
-    pub(super) fn retired(&self) {
-        self.room.retired(|| self.sealed_bytes());
-    }
-
-    /// Bytes of the segments that take no more batches.
-    pub(super) fn sealed_bytes(&self) -> u64 {
-        let segments = self.segments.read().expect("no holder panics");
-        let sealed = segments.iter().filter(|segment| segment.end().is_some());
-        sealed.map(|segment| segment.header.segment_bytes).sum()
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {

@@ -5,6 +5,7 @@ mod fault;
 mod files;
 mod format;
 mod golden;
+mod keep;
 mod memory;
 mod race;
 mod read;

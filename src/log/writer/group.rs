@@ -42,7 +42,7 @@ impl Writer {
             return Ok(());
         }
         // the new segment first: without one, the old one goes on taking batches that fit
-        let spare = self.maker.take(self.options.background)?;
+        let spare = self.take_spare()?;
         self.seal_active(core)?;
         let (prev_segment_id, prev) = match core.previous {
             Some((id, end)) => (id, end),
@@ -199,7 +199,7 @@ impl Writer {
         self.check(&format!("seal {}", active.segment.name()), sealed)?;
         active.segment.set_end(summary.end);
         core.previous = Some((active.segment.id(), summary.end));
-        self.room.sealed(|| self.sealed_bytes());
+        self.room.sealed(|done| self.sealed(done));
         Ok(())
     }
 
