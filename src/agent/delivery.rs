@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// How often cursors are synced at the least while there is something to sync.
 const SYNC_MAX: Duration = Duration::from_secs(3600);
 
+/// How often it is asked what need not be kept any more, though no event comes or goes.
+const RECLAIM: Duration = Duration::from_secs(1);
+
 /// What a delivery has done, for those who look on.
 #[derive(Default, Debug)]
 pub struct DeliveryCounts {
@@ -122,6 +125,8 @@ struct Work {
     wake_at: Option<Millis>,
     /// When the saved cursors must be durable.
     sync_due: Option<Instant>,
+    /// When kept segments are looked at again; never in memory.
+    reclaim_due: Option<Instant>,
     ending: Option<Ending>,
     stopped: bool,
     failed: Option<String>,
@@ -138,6 +143,7 @@ impl Work {
     ) -> Work {
         let keeper = Keeper::new(Arc::clone(&channel), options, states);
         counts.watermark.store(keeper.released().0, Ordering::Relaxed);
+        let on_disk = channel.options().dir.is_some();
         Work {
             channel,
             keeper,
@@ -146,6 +152,7 @@ impl Work {
             started: Instant::now(),
             wake_at: None,
             sync_due: None,
+            reclaim_due: on_disk.then(|| Instant::now() + RECLAIM),
             ending: None,
             stopped: false,
             failed: None,
@@ -173,6 +180,7 @@ impl Work {
                     actions.push(Action::Timer);
                 }
                 () = until(self.sync_due) => self.sync(),
+                () = until(self.reclaim_due) => self.reclaim(),
                 ending = endings.recv() => self.end(ending.unwrap_or(Ending::Abandon), &mut actions),
             }
             while let Ok(answer) = answers.try_recv() {
@@ -308,6 +316,15 @@ impl Work {
         self.sync_due = None;
         let synced = self.keeper.sync();
         self.saved(synced);
+    }
+
+    /// Gives back what time or the end of a hold made free.
+    fn reclaim(&mut self) {
+        self.reclaim_due = Some(Instant::now() + RECLAIM);
+        if self.saving && !self.keeper.reclaim_kept() {
+            self.save();
+            self.sync();
+        }
     }
 
     /// Whether cursors are being kept; says so once when that ends.

@@ -17,7 +17,7 @@ mod view;
 
 pub use bound::{Bound, BoundError};
 pub use dir::{InspectError, LogDir};
-pub use events::{EventRecord, Events, Item};
+pub use events::{EventRecord, Events, Item, offset_of};
 pub use snapshot::{Owner, Snapshot};
-pub use stat::{CursorRow, SegmentRow, Stat, cursors, segments, stat};
+pub use stat::{CursorRow, GroupRow, SegmentRow, Stat, cursors, segments, stat};
 pub use verify::{Problem, Report, verify};

@@ -2,10 +2,14 @@
 
 mod args;
 mod cat;
+mod groups;
+mod hold;
+mod own;
 mod render;
 
 use crate::bench;
 use crate::inspect::{InspectError, LogDir, Snapshot, cursors, segments, stat, verify};
+use crate::log::LogError;
 use args::{Cli, Command, Target};
 use clap::Parser;
 use render::{json_text, table};
@@ -19,7 +23,7 @@ pub const TROUBLE: u8 = 1;
 pub const FAILURE: u8 = 2;
 
 /// Commands that the design names and a later version brings.
-const LATER: [&str; 7] = ["grep", "losses", "repair", "rewind", "dead", "export", "top"];
+const LATER: [&str; 6] = ["grep", "losses", "repair", "dead", "export", "top"];
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
@@ -67,6 +71,8 @@ enum Failure {
     #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
     Bench(#[from] bench::BenchError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
@@ -109,6 +115,9 @@ fn command(command: Command) -> Result<Done, Failure> {
             }
         }
         Command::Cat(args) => return cat::cat(&args),
+        Command::Hold(args) => return hold::hold(&args),
+        Command::Groups(args) => return groups::groups(&args),
+        Command::Rewind(args) => return groups::rewind(&args),
         Command::Bench(args) => {
             let report = bench::run(&args.options)?;
             print(&match args.json {

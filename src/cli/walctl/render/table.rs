@@ -1,7 +1,8 @@
 //! Tables and labelled lines for people.
 
 use super::{bytes, escape, time};
-use crate::inspect::{CursorRow, Problem, Report, SegmentRow, Stat};
+use crate::cli::walctl::hold::HoldRow;
+use crate::inspect::{CursorRow, GroupRow, Problem, Report, SegmentRow, Stat};
 
 /// Columns, as wide as their widest cell; numbers to the right.
 fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -69,6 +70,36 @@ pub(crate) fn cursors(rows: &[CursorRow]) -> String {
     });
     let head = ["group", "sink", "position", "watermark", "acked_above", "leases"];
     columns(&head, &cells.collect::<Vec<_>>())
+}
+
+/// `walctl groups`.
+pub(crate) fn groups(rows: &[GroupRow]) -> String {
+    if rows.is_empty() {
+        return "no groups: no sink has read from this log yet\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let sinks: Vec<_> = row.sinks.iter().map(|sink| escape(sink.sink.as_bytes())).collect();
+        let (watermark, backlog) = (row.watermark.to_string(), row.backlog.to_string());
+        vec![escape(row.group.as_bytes()), watermark, backlog, sinks.join(" ")]
+    });
+    columns(&["group", "watermark", "backlog", "sinks"], &cells.collect::<Vec<_>>())
+}
+
+/// `walctl hold --list`.
+pub(crate) fn holds(rows: &[HoldRow]) -> String {
+    if rows.is_empty() {
+        return "no holds\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let HoldRow { name, from, to, made_ms, kept_from } = row;
+        let kept = match kept_from {
+            None => "none of it".to_owned(),
+            Some(kept) if kept == from => "whole".to_owned(),
+            Some(kept) => format!("from {kept}"),
+        };
+        vec![name.clone(), from.to_string(), to.to_string(), time(*made_ms), kept]
+    });
+    columns(&["name", "from", "to", "made", "kept"], &cells.collect::<Vec<_>>())
 }
 
 /// `walctl stat`.
