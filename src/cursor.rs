@@ -108,6 +108,27 @@ impl GroupState {
         tried.chain(acked).max().unwrap_or_default().max(self.watermark)
     }
 
+    /// The group set to `to`, back or ahead: nothing is done or lent there and above, and its
+    /// counts of events begin anew; its sinks keep what they counted. As
+    /// `dispatch::Action::Rewind`, for a group of which no dispatcher runs.
+    pub fn rewound(&self, to: Offset) -> GroupState {
+        let sinks = self.sinks.iter().map(|sink| SinkState {
+            name: sink.name.clone(),
+            position: to,
+            leases: Vec::new(),
+            retry: Vec::new(),
+            counters: sink.counters,
+        });
+        GroupState {
+            name: self.name.clone(),
+            first: to,
+            watermark: to,
+            sinks: sinks.collect(),
+            dead_tail: self.dead_tail, // of the dead-letter log, which stays as it is
+            ..GroupState::default()
+        }
+    }
+
     /// Every range that is not acked: waiting, then each sink's leases and retries.
     pub fn tried(&self) -> impl Iterator<Item = &TriedRange> {
         let sinks = self.sinks.iter().flat_map(|sink| sink.leases.iter().chain(&sink.retry));
@@ -183,6 +204,25 @@ mod tests {
         assert_eq!(state().check(), Ok(()));
         assert_eq!(state().end(), Offset(32));
         assert_eq!(GroupState::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn group_that_is_set_back_owes_everything_from_there() {
+        let counters = SinkCounters { delivered_events: 5, ..SinkCounters::default() };
+        let mut before = state();
+        (before.lost_events, before.dead_events, before.expired_events) = (1, 2, 3);
+        (before.dead_tail, before.sinks[0].counters) = (Offset(7), counters);
+        for to in [Offset(3), Offset(100)] {
+            let after = before.rewound(to);
+            assert_eq!(after.check(), Ok(()));
+            assert_eq!((after.first, after.watermark, after.end()), (to, to, to));
+            assert_eq!(after.tried().count() + after.acked.len(), 0);
+            assert_eq!((after.lost_events, after.dead_events, after.expired_events), (0, 0, 0));
+            assert_eq!((after.dead_tail, after.sinks[0].counters), (Offset(7), counters));
+            assert!(after.sinks.iter().all(|sink| sink.position == to));
+            let names: Vec<_> = after.sinks.iter().map(|sink| sink.name.as_str()).collect();
+            assert_eq!((after.name.as_str(), names), ("g", vec!["a", "b"]));
+        }
     }
 
     #[test]

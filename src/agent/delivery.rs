@@ -36,6 +36,8 @@ const SYNC_MAX: Duration = Duration::from_secs(3600);
 
 /// How often events are looked at for their age, at the most and at the least.
 const EXPIRE_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// How often it is asked what need not be kept any more, though no event comes or goes.
+const RECLAIM: Duration = Duration::from_secs(1);
 
 /// What a delivery has done, for those who look on.
 #[derive(Default, Debug)]
@@ -156,6 +158,8 @@ struct Work {
     /// When events are looked at for their age.
     expire_due: Option<Instant>,
     quiet: Quiet,
+    /// When kept segments are looked at again; never in memory.
+    reclaim_due: Option<Instant>,
     ending: Option<Ending>,
     stopped: bool,
     failed: Option<String>,
@@ -179,6 +183,7 @@ impl Work {
             );
         }
         let all = options.groups.iter().flat_map(|group| &group.sinks);
+        let on_disk = channel.options().dir.is_some();
         Work {
             channel,
             keeper,
@@ -192,6 +197,7 @@ impl Work {
             started: Instant::now(),
             wake_at: None,
             sync_due: None,
+            reclaim_due: on_disk.then(|| Instant::now() + RECLAIM),
             ending: None,
             stopped: false,
             failed: None,
@@ -220,6 +226,7 @@ impl Work {
                 }
                 () = until(self.sync_due) => self.sync(),
                 () = until(self.expire_due) => self.expire(&mut actions),
+                () = until(self.reclaim_due) => self.reclaim(),
                 ending = endings.recv() => self.end(ending.unwrap_or(Ending::Abandon), &mut actions),
             }
             while let Ok(answer) = answers.try_recv() {
@@ -421,6 +428,15 @@ impl Work {
             && let Some(burials) = &mut self.burials
         {
             burials.reclaim(self.keeper.dead_tail());
+        }
+    }
+
+    /// Gives back what time or the end of a hold made free.
+    fn reclaim(&mut self) {
+        self.reclaim_due = Some(Instant::now() + RECLAIM);
+        if self.saving && !self.keeper.reclaim_kept() {
+            self.save();
+            self.sync();
         }
     }
 

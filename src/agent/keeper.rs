@@ -17,6 +17,8 @@ pub struct Keeper {
     pub dispatcher: Dispatcher,
     /// What the last saved cursors are done with.
     released: Offset,
+    /// The same of those that are durable; `None` before the first sync.
+    synced: Option<Offset>,
     /// The end of whatever was lent, also before a group was set back.
     seen_tail: Offset,
     /// The lowest end of the letters that the last saved cursors count.
@@ -37,7 +39,15 @@ impl Keeper {
         let released = dispatcher.watermark_min().unwrap_or_default();
         let seen_tail = Offset(0);
         let dead_tail = Offset(0);
-        Keeper { channel, dispatcher, released, seen_tail, dead_tail, delivered_events: 0 }
+        Keeper {
+            channel,
+            dispatcher,
+            released,
+            synced: None,
+            seen_tail,
+            dead_tail,
+            delivered_events: 0,
+        }
     }
 
     /// Every offset below can be read.
@@ -85,16 +95,26 @@ impl Keeper {
     ///
     /// # Errors
     /// As [`crate::log::Log::sync_cursors`]; nothing was given back.
-    pub fn sync(&self) -> Result<(), LogError> {
+    pub fn sync(&mut self) -> Result<(), LogError> {
         self.channel.log().sync_cursors()?;
+        self.synced = Some(self.released);
         self.reclaim();
         Ok(())
     }
 
-    /// Gives back what the saved cursors are done with; only [`Keeper::sync`] makes that safe in a
-    /// log that outlives the process.
+    /// Gives back what the saved cursors are done with, unless it is kept for replay or held; only
+    /// [`Keeper::sync`] makes that safe in a log that outlives the process.
     pub fn reclaim(&self) {
         self.channel.log().reclaim(self.released);
+    }
+
+    /// Gives back what was kept, and is too old by now or held no longer. False if no cursors were
+    /// saved and synced yet: that comes first.
+    pub fn reclaim_kept(&self) -> bool {
+        if let Some(synced) = self.synced {
+            self.channel.log().reclaim(synced.min(self.released)); // a group may have been set back
+        }
+        self.synced.is_some()
     }
 
     /// Reads a range that was lent. What the log can't give goes to `missing`, also if the call

@@ -57,18 +57,15 @@ impl<'a> Events<'a> {
         from: Option<Bound>,
         to: Option<Bound>,
     ) -> Result<Events<'a>, InspectError> {
-        let (first, tail) = (log.first().0, log.tail().0);
+        let first = log.first().0;
         let next = match from {
             None => first,
-            Some(Bound::Offset(offset)) => offset.max(first),
-            Some(Bound::BeforeTail(count)) => tail.saturating_sub(count).max(first),
-            Some(Bound::Time(time_ms)) => seek_time(log, time_ms)?,
+            Some(bound) => offset_of(log, bound)?.0.max(first),
         };
         let (end, end_ms) = match to {
             None => (None, None),
-            Some(Bound::Offset(offset)) => (Some(offset), None),
-            Some(Bound::BeforeTail(count)) => (Some(tail.saturating_sub(count)), None),
             Some(Bound::Time(time_ms)) => (None, Some(time_ms)),
+            Some(bound) => (Some(offset_of(log, bound)?.0), None),
         };
         Ok(Events { dir, next, end, end_ms, hint: None })
     }
@@ -211,6 +208,19 @@ fn place_of(
         Some(entry) => Place { position: entry.position, offset: entry.offset, chain: None },
         None => segment.start(),
     }
+}
+
+/// The offset that `bound` names, whether the log has it or not; of a time that of the first event
+/// that was appended then or later, or the tail if there is none.
+///
+/// # Errors
+/// A segment can't be read.
+pub fn offset_of(log: &Snapshot, bound: Bound) -> Result<Offset, InspectError> {
+    Ok(Offset(match bound {
+        Bound::Offset(offset) => offset,
+        Bound::BeforeTail(count) => log.tail().0.saturating_sub(count),
+        Bound::Time(time_ms) => seek_time(log, time_ms)?,
+    }))
 }
 
 /// The first offset whose event was appended at or after `time_ms`; the tail if there is none.

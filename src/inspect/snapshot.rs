@@ -157,6 +157,15 @@ impl Snapshot {
         self.meta.map(|meta| meta.segment_bytes).or(newest)
     }
 
+    /// The first offset from which on no segment is missing: what lies before a gap goes when the
+    /// log is opened next.
+    pub fn kept_from(&self) -> Offset {
+        let gap = |two: &[Segment]| two[1].id() != two[0].id() + 1;
+        let first = self.segments.windows(2).rposition(gap).map_or(0, |at| at + 1);
+        let first = self.segments.get(first).map(|segment| Offset(segment.header.base_offset));
+        first.unwrap_or(self.tail())
+    }
+
     /// The consumers' state, by the newest good record; nothing if there never was one.
     ///
     /// # Errors

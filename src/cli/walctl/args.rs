@@ -6,9 +6,9 @@ use crate::inspect::Bound;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Looks into a channel's log: read-only, at any time, the agent running or dead. `dead redrive`
-/// and `dead purge` change it, while no agent has it; `bench` writes in a directory of its own,
-/// which it removes.
+/// Looks into a channel's log: read-only, at any time, the agent running or dead. `hold` writes
+/// beside it, at any time too; `rewind` and `groups --drop` change cursors, with no agent running;
+/// `bench` writes in a directory of its own that it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
@@ -31,7 +31,9 @@ Examples:
   walctl cat /var/lib/levada/c1 --from -0 --follow
   walctl verify /var/lib/levada/c1 --json | jq .problems
   walctl dead ls /var/lib/levada/c1 --cause refused --from 2026-01-31T08:00:00Z
-  walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run";
+  walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run
+  walctl hold /var/lib/levada/c1 --name audit --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z
+  walctl rewind /var/lib/levada/c1 --group default --to 120000";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -50,6 +52,12 @@ pub(super) enum Command {
     Dead(DeadCommand),
     /// List events that were given up, or too old
     Losses(LossesArgs),
+    /// Keep a range of events, whatever the sinks have done with it
+    Hold(HoldArgs),
+    /// List the consumer groups, or remove what is stored of one
+    Groups(GroupsArgs),
+    /// Set a group back, or ahead: what is there is delivered again; no agent may run
+    Rewind(RewindArgs),
     /// Measure puts and takes here, beside what this disk can do without a log
     Bench(BenchArgs),
 }
@@ -70,6 +78,50 @@ pub(super) struct Target {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct HoldArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// The hold's name: up to 64 letters, digits, '.', '_' and '-'
+    #[arg(long, required_unless_present_any = ["list", "drop"])]
+    pub name: Option<String>,
+    /// The first event to keep: an offset, an RFC 3339 time, or -N: N events before the tail
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["list", "drop"])]
+    pub from: Option<Bound>,
+    /// End before this place
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["list", "drop"])]
+    pub to: Option<Bound>,
+    /// List the holds
+    #[arg(long, conflicts_with_all = ["name", "from", "to", "drop"])]
+    pub list: bool,
+    /// Remove a hold: what it kept goes as the channel's retention says
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "from", "to"])]
+    pub drop: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct GroupsArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Remove what is stored of this group; no agent may run
+    #[arg(long, value_name = "NAME")]
+    pub drop: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RewindArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Which group
+    #[arg(long)]
+    pub group: String,
+    /// The first event to be delivered: an offset, an RFC 3339 time, or -N: N before the tail
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub to: Bound,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -3,6 +3,9 @@
 mod args;
 mod cat;
 mod dead;
+mod groups;
+mod hold;
+mod own;
 mod render;
 
 use crate::bench;
@@ -22,7 +25,7 @@ pub const TROUBLE: u8 = 1;
 pub const FAILURE: u8 = 2;
 
 /// Commands that the design names and a later version brings.
-const LATER: [&str; 5] = ["grep", "repair", "rewind", "export", "top"];
+const LATER: [&str; 4] = ["grep", "repair", "export", "top"];
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
@@ -70,13 +73,13 @@ enum Failure {
     #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
     Bench(#[from] bench::BenchError),
     #[error(transparent)]
     Dead(#[from] DeadError),
     #[error(transparent)]
     Redrive(#[from] RedriveError),
-    #[error(transparent)]
-    Log(#[from] LogError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
 }
@@ -120,6 +123,9 @@ fn command(command: Command) -> Result<Done, Failure> {
         Command::Cat(args) => return cat::cat(&args),
         Command::Dead(command) => return dead::dead(&command),
         Command::Losses(args) => return dead::losses(&args),
+        Command::Hold(args) => return hold::hold(&args),
+        Command::Groups(args) => return groups::groups(&args),
+        Command::Rewind(args) => return groups::rewind(&args),
         Command::Bench(args) => {
             let report = bench::run(&args.options)?;
             print(&match args.json {

@@ -2,7 +2,8 @@
 
 use super::{bytes, escape, time};
 use crate::channel::dead::DeadLetter;
-use crate::inspect::{CursorRow, LossRow, Problem, Report, SegmentRow, Stat};
+use crate::cli::walctl::hold::HoldRow;
+use crate::inspect::{CursorRow, GroupRow, LossRow, Problem, Report, SegmentRow, Stat};
 
 /// Columns, as wide as their widest cell; numbers to the right.
 fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -127,6 +128,36 @@ pub(crate) fn letter_event(dead: &DeadLetter) -> String {
     };
     let headers: Vec<_> = event.headers.iter().map(header).collect();
     format!("    {{{}}} {}\n", headers.join(", "), escape(&event.body))
+}
+
+/// `walctl groups`.
+pub(crate) fn groups(rows: &[GroupRow]) -> String {
+    if rows.is_empty() {
+        return "no groups: no sink has read from this log yet\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let sinks: Vec<_> = row.sinks.iter().map(|sink| escape(sink.sink.as_bytes())).collect();
+        let (watermark, backlog) = (row.watermark.to_string(), row.backlog.to_string());
+        vec![escape(row.group.as_bytes()), watermark, backlog, sinks.join(" ")]
+    });
+    columns(&["group", "watermark", "backlog", "sinks"], &cells.collect::<Vec<_>>())
+}
+
+/// `walctl hold --list`.
+pub(crate) fn holds(rows: &[HoldRow]) -> String {
+    if rows.is_empty() {
+        return "no holds\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let HoldRow { name, from, to, made_ms, kept_from } = row;
+        let kept = match kept_from {
+            None => "none of it".to_owned(),
+            Some(kept) if kept == from => "whole".to_owned(),
+            Some(kept) => format!("from {kept}"),
+        };
+        vec![name.clone(), from.to_string(), to.to_string(), time(*made_ms), kept]
+    });
+    columns(&["name", "from", "to", "made", "kept"], &cells.collect::<Vec<_>>())
 }
 
 /// `walctl stat`.
