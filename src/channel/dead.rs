@@ -12,7 +12,9 @@ mod settled;
 
 pub use filter::{LetterFilter, Place};
 pub use read::{DeadLetter, Letters, OpenCount};
-pub use redrive::{Purged, Redrive, RedriveError, Redriven, purge, purge_part, redrive, redrive_part};
+pub use redrive::{
+    Purged, Redrive, RedriveError, Redriven, purge, purge_part, redrive, redrive_part,
+};
 pub use settled::Settled;
 
 use super::cursors::CursorsError;
