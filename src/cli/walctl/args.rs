@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Looks into a channel's log: read-only, at any time, the agent running or dead. `dead redrive`
-/// and `dead purge` change it, while no agent has it; `bench` writes in a directory of its own,
-/// which it removes.
+/// and `dead purge` change it: an agent that has it is asked to do that. `sinks` and `replay` ask
+/// the agent that has it. `bench` writes in a directory of its own, which it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
@@ -31,7 +31,9 @@ Examples:
   walctl cat /var/lib/levada/c1 --from -0 --follow
   walctl verify /var/lib/levada/c1 --json | jq .problems
   walctl dead ls /var/lib/levada/c1 --cause refused --from 2026-01-31T08:00:00Z
-  walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run";
+  walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run
+  walctl sinks /var/lib/levada/c1 --resume k1
+  walctl replay /var/lib/levada/c1 --from -1000 --where host=web1 --sink k2 --rate 100";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -50,6 +52,10 @@ pub(super) enum Command {
     Dead(DeadCommand),
     /// List events that were given up, or too old
     Losses(LossesArgs),
+    /// Ask the running agent what its sinks do, or to use a stopped one again
+    Sinks(SinksArgs),
+    /// Have the running agent deliver events once more; other sinks are not touched
+    Replay(ReplayArgs),
     /// Measure puts and takes here, beside what this disk can do without a log
     Bench(BenchArgs),
 }
@@ -157,6 +163,36 @@ pub(super) struct PurgeArgs {
     /// Do it
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct SinksArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Use this sink again, which stopped, or does not get on
+    #[arg(long, value_name = "NAME")]
+    pub resume: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Begin here: an offset, an RFC 3339 time, or -N: N events before the tail
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub from: Bound,
+    /// End before this place; without it, with what is there now
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub to: Option<Bound>,
+    /// Only events that have this header; may be given more than once
+    #[arg(long = "where", value_name = "HEADER=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// To another sink with the settings of this one of the channel's
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+    /// Read at most so many events a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
 }
 
 /// Which letters are meant: those that everything given fits.

@@ -3,10 +3,12 @@
 mod args;
 mod cat;
 mod dead;
+mod live;
 mod render;
 
 use crate::bench;
 use crate::channel::dead::{DeadError, RedriveError};
+use crate::control::ControlError;
 use crate::inspect::{InspectError, LogDir, Snapshot, cursors, segments, stat, verify};
 use crate::log::LogError;
 use args::{Cli, Command, Target};
@@ -77,6 +79,8 @@ enum Failure {
     Redrive(#[from] RedriveError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
 }
@@ -120,6 +124,8 @@ fn command(command: Command) -> Result<Done, Failure> {
         Command::Cat(args) => return cat::cat(&args),
         Command::Dead(command) => return dead::dead(&command),
         Command::Losses(args) => return dead::losses(&args),
+        Command::Sinks(args) => return live::sinks(&args),
+        Command::Replay(args) => return live::replay(&args),
         Command::Bench(args) => {
             let report = bench::run(&args.options)?;
             print(&match args.json {
