@@ -226,6 +226,35 @@ impl EventBatch {
         &self.parts
     }
 
+    /// The events that `keep` wants, at their places, not copied.
+    pub fn filter(&self, mut keep: impl FnMut(&LogEvent<'_>) -> bool) -> EventBatch {
+        let mut parts: Vec<BatchPart> = Vec::new();
+        for part in &self.parts {
+            // where a run of wanted records begins, and in which part it is
+            let (mut at, mut run) = (0, None);
+            for (record, i) in (Records { rest: &part.records }).zip(0u64..) {
+                let (from, offset) = (at, part.first.plus(i));
+                at += 4 + record.len();
+                let event = EventRef::decode(record);
+                let event = event.map(|event| LogEvent { offset, time_ms: part.time_ms, event });
+                if !event.is_some_and(|event| keep(&event)) {
+                    run = None;
+                    continue;
+                }
+                let from = *run.get_or_insert(from);
+                if from + 4 + record.len() == at {
+                    let (count, records) = (0, Bytes::new());
+                    parts.push(BatchPart { first: offset, count, records, ..*part });
+                }
+                if let Some(last) = parts.last_mut() {
+                    last.count += 1;
+                    last.records = part.records.slice(from..at);
+                }
+            }
+        }
+        EventBatch { parts }
+    }
+
     /// Each event with its place.
     pub fn iter(&self) -> impl Iterator<Item = LogEvent<'_>> {
         self.parts.iter().flat_map(|part| {
@@ -307,6 +336,24 @@ mod tests {
             Records::new(&bytes).count() <= bytes.len()
         }
         quickcheck::quickcheck(property as fn(Vec<u8>) -> bool);
+    }
+
+    #[test]
+    fn batch_that_is_filtered_keeps_places_and_order() {
+        let events: Vec<_> = "abbcab".chars().map(|c| Event::of_body(c.to_string())).collect();
+        let mut batch = EventBatch::of_events(Offset(7), 1, &events);
+        batch.parts.extend(EventBatch::of_events(Offset(20), 2, &events).parts);
+        let check = |wanted: &str, expected: &[(u64, u64)], parts: usize| {
+            let kept = batch.filter(|e| wanted.as_bytes().contains(&e.event.body()[0]));
+            let seen: Vec<_> = kept.iter().map(|e| (e.offset.0, e.time_ms)).collect();
+            assert_eq!((&seen[..], kept.len(), kept.parts.len()), (expected, seen.len(), parts));
+        };
+        check("b", &[(8, 1), (9, 1), (12, 1), (21, 2), (22, 2), (25, 2)], 4);
+        check("c", &[(10, 1), (23, 2)], 2);
+        check("x", &[], 0);
+        let all: Vec<_> = (7..13).map(|o| (o, 1)).chain((20..26).map(|o| (o, 2))).collect();
+        check("abc", &all, 2);
+        assert!(batch.filter(|_| false).is_empty());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What can become of events that are not delivered: the words that dispatcher, dead-letter log,
 //! filters and metrics share.
 
+use serde::{Deserialize, Serialize};
+
 /// What kind of failure: typed, so that nothing is ever read from a reason's text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
@@ -48,7 +50,8 @@ impl Cause {
 }
 
 /// What becomes of events that no sink gets any more.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Grave {
     /// They are kept in the dead-letter log.
     Dead,

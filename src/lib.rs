@@ -15,6 +15,7 @@ pub mod log;
 pub mod rpc;
 // 2: the two ends of the log
 pub mod channel;
+pub mod control;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod sink;

@@ -3,12 +3,15 @@
 //! An [`Offset`] numbers an event in its log: dense, in commit order, never used twice. Ranges are
 //! half open everywhere: from inclusive, to exclusive.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 /// The number of an event in its log.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
 pub struct Offset(pub u64);
 
 impl Offset {

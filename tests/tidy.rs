@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["event", "offset", "cursor", "fate"],
     &["codec", "config", "log", "rpc"],
-    &["channel", "client", "sim", "sink"],
+    &["channel", "client", "control", "sim", "sink"],
     &["dispatch", "ingest"],
     &["source"],
     &["agent", "bench", "harness", "inspect"],

@@ -12,6 +12,7 @@ use crate::dispatch::{
 };
 use crate::sink::{Sink, SinkEnv};
 use crate::source::Source;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Sinks of a channel, group by group, each in config order: as the dispatcher counts them.
@@ -30,6 +31,28 @@ pub(super) struct BuiltChannel {
     pub(super) sinks: NamedSinks,
     /// Groups that deliver nothing that is older.
     pub(super) max_ages: Vec<(String, Duration)>,
+    /// Sinks for replays.
+    pub(super) spares: Spares,
+}
+
+/// What a channel's sinks are made of, to make one more.
+pub(super) struct Spares {
+    sinks: Vec<(GroupPlan, SinkPlan)>,
+    conf_dir: Option<PathBuf>,
+}
+
+impl Spares {
+    /// Another sink of the settings of sink `name`. It has no place for files of its own: a journal
+    /// of open files is the first one's.
+    pub(super) fn make(&self, name: &str) -> Result<(SinkOptions, Box<dyn Sink>), String> {
+        let Some((group, plan)) = self.sinks.iter().find(|(_, sink)| sink.name == name) else {
+            let names: Vec<_> = self.sinks.iter().map(|(_, sink)| sink.name.as_str()).collect();
+            return Err(format!("no sink {name} on this channel; there is: {}", names.join(", ")));
+        };
+        let env = SinkEnv { conf_dir: self.conf_dir.clone(), state_dir: None };
+        let sink = registry::build_sink(plan, &env).map_err(|problem| problem.message)?;
+        Ok((sink_options(group, plan, sink.batch_events_max()), sink))
+    }
 }
 
 /// Builds every component of a plan; opens nothing.
@@ -74,6 +97,7 @@ fn build_channel(
         dispatch: DispatchOptions { groups: Vec::new(), seed: fastrand::u64(..) },
         sinks: Vec::new(),
         max_ages: Vec::new(),
+        spares: Spares { sinks: Vec::new(), conf_dir: options.conf_dir.clone() },
     };
     for group in plan.groups.iter().filter(|group| group.channel == channel.name) {
         let is_member =
@@ -84,6 +108,7 @@ fn build_channel(
                 Ok(made) => {
                     sinks.push(sink_options(group, sink, made.batch_events_max()));
                     built.sinks.push((sink.name.clone(), made));
+                    built.spares.sinks.push((group.clone(), sink.clone()));
                 }
                 Err(problem) => problems.push(problem),
             }

@@ -4,22 +4,29 @@
 //! One thread a channel, with a dispatcher of its own: reading cold segments blocks nobody else.
 
 mod ending;
+mod keeping;
+mod letters;
 mod notices;
+mod orders;
+mod reading;
+mod replay;
 
 use self::ending::abandoned;
+use self::keeping::RECLAIM;
+use self::letters::LetterJob;
 use self::notices::Quiet;
-use super::burials::{Burials, now_ms};
+use self::replay::Replays;
+pub(super) use self::replay::is_replay;
+use super::build::Spares;
+use super::burials::Burials;
+use super::control::Order;
 use super::keeper::Keeper;
 use super::sink_task::{Alarm, Job, SinkTask, until};
 use crate::channel::dead::Uncounted;
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
-use crate::dispatch::{
-    Action, Burial, Command, DispatchOptions, Grave, LeaseId, Millis, Notice, SinkId,
-};
-use crate::event::EventBatch;
-use crate::log::{LogError, Missing, MissingReason, OnCorruption, Reader};
-use crate::offset::OffsetRange;
+use crate::dispatch::{Action, Burial, Command, DispatchOptions, Grave, Millis, Notice, SinkId};
+use crate::log::{LogError, Reader};
 use crate::sink::Sink;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,11 +40,6 @@ use tokio::time::Instant;
 
 /// How often cursors are synced at the least while there is something to sync.
 const SYNC_MAX: Duration = Duration::from_secs(3600);
-
-/// How often events are looked at for their age, at the most and at the least.
-const EXPIRE_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
-/// How often it is asked what need not be kept any more, though no event comes or goes.
-const RECLAIM: Duration = Duration::from_secs(1);
 
 /// What a delivery has done, for those who look on.
 #[derive(Default, Debug)]
@@ -71,11 +73,15 @@ pub(super) struct DeliveryParts {
     pub(super) letters: Vec<Uncounted>,
     /// Groups whose events are passed when they are older.
     pub(super) max_ages: Vec<(String, Duration)>,
+    /// Sinks for replays.
+    pub(super) spares: Spares,
 }
 
 /// A running delivery.
 pub(super) struct Delivery {
     pub(super) counts: Arc<DeliveryCounts>,
+    /// What clients of the control socket ask.
+    pub(super) orders: UnboundedSender<Order>,
     endings: UnboundedSender<Ending>,
     /// `None` once it was answered.
     done: Option<oneshot::Receiver<Result<(), String>>>,
@@ -93,28 +99,20 @@ impl Delivery {
         let (endings, from_agent) = mpsc::unbounded_channel();
         let mut ends = Vec::new();
         for (i, (name, sink)) in sinks.into_iter().enumerate() {
-            let (jobs, queue) = mpsc::unbounded_channel();
-            let answers = answers.clone();
-            let (id, task_name) = (SinkId(i), name.clone());
-            let panicked = Arc::new(AtomicBool::new(false));
-            let alarm = Alarm { id, panicked: Arc::clone(&panicked), answers: answers.clone() };
-            let task = SinkTask { id, name: task_name, sink, jobs: queue, answers, untold: 0 };
-            let task = runtime.spawn(async move {
-                let _alarm = alarm;
-                task.run().await;
-            });
-            ends.push(SinkEnd { name, jobs, task, panicked, reader: channel.log().reader() });
+            let reader = channel.log().reader();
+            ends.push(Some(SinkEnd::start(SinkId(i), name, sink, &answers, reader, runtime)));
         }
+        let (orders, from_clients) = mpsc::unbounded_channel();
         let counts = Arc::new(DeliveryCounts::default());
-        let work = Work::new(parts, ends, Arc::clone(&counts));
+        let work = Work::new(parts, ends, answers, Arc::clone(&counts));
         let (tell, done) = oneshot::channel();
         let handle = runtime.clone();
         let thread = std::thread::Builder::new().name(format!("deliver-{}", work.channel.name()));
         thread.spawn(move || {
-            let result = handle.block_on(work.run(from_sinks, from_agent));
+            let result = handle.block_on(work.run(from_sinks, from_clients, from_agent));
             let _ = tell.send(result); // nobody waits if the agent failed elsewhere
         })?;
-        Ok(Delivery { counts, endings, done: Some(done) })
+        Ok(Delivery { counts, orders, endings, done: Some(done) })
     }
 
     /// Tells the delivery to end.
@@ -142,12 +140,38 @@ struct SinkEnd {
     reader: Reader,
 }
 
+impl SinkEnd {
+    /// Starts a sink's task.
+    fn start(
+        id: SinkId,
+        name: String,
+        sink: Box<dyn Sink>,
+        answers: &UnboundedSender<Action>,
+        reader: Reader,
+        runtime: &Handle,
+    ) -> SinkEnd {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (task_name, answers) = (name.clone(), answers.clone());
+        let panicked = Arc::new(AtomicBool::new(false));
+        let alarm = Alarm { id, panicked: Arc::clone(&panicked), answers: answers.clone() };
+        let task = SinkTask { id, name: task_name, sink, jobs: queue, answers, untold: 0 };
+        let task = runtime.spawn(async move {
+            let _alarm = alarm;
+            task.run().await;
+        });
+        SinkEnd { name, jobs, task, panicked, reader }
+    }
+}
+
 struct Work {
     channel: Arc<LogChannel>,
     keeper: Keeper,
     burials: Option<Burials>,
     max_ages: Vec<(String, Duration)>,
-    sinks: Vec<SinkEnd>,
+    /// By [`SinkId`]; `None`: removed.
+    sinks: Vec<Option<SinkEnd>>,
+    /// Where the sinks' tasks answer.
+    answers: UnboundedSender<Action>,
     /// Whether each sink pays for bytes.
     pays_bytes: Vec<bool>,
     counts: Arc<DeliveryCounts>,
@@ -160,6 +184,11 @@ struct Work {
     quiet: Quiet,
     /// When kept segments are looked at again; never in memory.
     reclaim_due: Option<Instant>,
+    /// Re-driving and purging, step by step in turn.
+    letter_jobs: VecDeque<LetterJob>,
+    replays: Replays,
+    /// When clients are told how far it is.
+    progress_due: Option<Instant>,
     ending: Option<Ending>,
     stopped: bool,
     failed: Option<String>,
@@ -167,8 +196,13 @@ struct Work {
 }
 
 impl Work {
-    fn new(parts: DeliveryParts, sinks: Vec<SinkEnd>, counts: Arc<DeliveryCounts>) -> Work {
-        let DeliveryParts { channel, options, states, burials, letters, max_ages } = parts;
+    fn new(
+        parts: DeliveryParts,
+        sinks: Vec<Option<SinkEnd>>,
+        answers: UnboundedSender<Action>,
+        counts: Arc<DeliveryCounts>,
+    ) -> Work {
+        let DeliveryParts { channel, options, states, burials, letters, max_ages, spares } = parts;
         let mut keeper = Keeper::new(Arc::clone(&channel), &options, &states);
         for Uncounted { group, grave, range, .. } in letters {
             keeper.dispatcher.written_before(&group, grave, range);
@@ -192,7 +226,11 @@ impl Work {
             max_ages,
             pays_bytes: all.map(|sink| sink.rate.bytes > 0).collect(),
             quiet: Quiet::default(),
+            letter_jobs: VecDeque::new(),
+            replays: Replays::new(spares),
+            progress_due: None,
             sinks,
+            answers,
             counts,
             started: Instant::now(),
             wake_at: None,
@@ -208,6 +246,7 @@ impl Work {
     async fn run(
         mut self,
         mut answers: UnboundedReceiver<Action>,
+        mut orders: UnboundedReceiver<Order>,
         mut endings: UnboundedReceiver<Ending>,
     ) -> Result<(), String> {
         let grown = Arc::new(Notify::new());
@@ -227,6 +266,9 @@ impl Work {
                 () = until(self.sync_due) => self.sync(),
                 () = until(self.expire_due) => self.expire(&mut actions),
                 () = until(self.reclaim_due) => self.reclaim(),
+                Some(order) = orders.recv() => self.order(order),
+                () = std::future::ready(()), if !self.letter_jobs.is_empty() => self.letter_step(),
+                () = until(self.progress_due) => self.tell_progress(),
                 ending = endings.recv() => self.end(ending.unwrap_or(Ending::Abandon), &mut actions),
             }
             while let Ok(answer) = answers.try_recv() {
@@ -238,12 +280,16 @@ impl Work {
         self.finish(endings).await
     }
 
+    fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
     /// Takes actions in and does what follows, until nothing follows.
     fn act(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while !actions.is_empty() {
             let mut commands = Vec::new();
-            let now = Millis(self.started.elapsed().as_millis() as u64);
+            let now = self.now();
             for action in actions.drain(..) {
                 commands.extend(self.keeper.dispatcher.apply(now, action));
             }
@@ -273,25 +319,26 @@ impl Work {
                 self.deliver(sink, lease, range, actions);
             }
             Command::Bury(burial) => self.bury(&burial, actions),
-            Command::Ended { .. } => {}
+            Command::Ended { group } => self.end_replay(&group, Ok(()), actions),
             Command::WakeAt(at) => self.wake_at = Some(at),
-            Command::Notice(notice) => self.say(&notice),
+            Command::Notice(notice) => self.notice(&notice, actions),
             Command::Stopped => self.stopped = true,
         }
     }
 
-    /// Lists what the log could not give, before the cursors pass it.
-    fn list_damage(&mut self, commands: &[Command]) {
-        let Some(burials) = &mut self.burials else { return };
-        for command in commands {
-            if let Command::Notice(Notice::Lost { group, range, .. }) = command {
-                burials.list_damage(group, range.clone(), "the log can't give it");
-            }
+    fn notice(&mut self, notice: &Notice, actions: &mut VecDeque<Action>) {
+        if self.replay_notice(notice, actions) {
+            return;
         }
+        self.say(notice);
     }
 
     fn bury(&mut self, burial: &Burial, actions: &mut VecDeque<Action>) {
-        let sink = burial.sink.map_or("", |sink| self.sinks[sink.0].name.as_str());
+        if self.replay_burial(burial) {
+            return actions.push_back(Action::Buried(burial.id));
+        }
+        let end = burial.sink.and_then(|sink| self.sinks[sink.0].as_ref());
+        let sink = end.map_or("", |end| end.name.as_str());
         match (&mut self.burials, burial.grave) {
             (Some(burials), _) => {
                 let mut missing = Vec::new();
@@ -305,91 +352,6 @@ impl Work {
             (None, Grave::Dead) => {
                 let reason = format!("channel {} keeps no dead letters", self.channel.name());
                 actions.push_back(Action::NotBuried { burial: burial.id, reason });
-            }
-        }
-    }
-
-    /// What is too old is passed by, or set aside.
-    fn expire(&mut self, actions: &mut Vec<Action>) {
-        let mut every = EXPIRE_EVERY.1;
-        for (group, age) in &self.max_ages {
-            every = every.min(*age / 20);
-            let oldest_ms = now_ms().saturating_sub(age.as_millis() as u64);
-            match self.channel.log().reader().seek_time(oldest_ms) {
-                Ok(below) => actions.push(Action::Expire { group: group.clone(), below }),
-                Err(error) => tracing::warn!("channel {}: {error}", self.channel.name()),
-            }
-        }
-        self.expire_due = Some(Instant::now() + every.max(EXPIRE_EVERY.0));
-    }
-
-    fn tell(&self, sink: SinkId, job: Job) {
-        // a task that is gone has panicked, and ends the delivery
-        let _ = self.sinks[sink.0].jobs.send(job);
-    }
-
-    fn deliver(
-        &mut self,
-        sink: SinkId,
-        lease: LeaseId,
-        range: OffsetRange,
-        actions: &mut VecDeque<Action>,
-    ) {
-        let job = match self.read(sink, range, actions) {
-            Ok(batch) => {
-                if self.pays_bytes[sink.0] {
-                    let bytes = batch.byte_len() as u64;
-                    actions.push_back(Action::Read { lease, bytes });
-                }
-                Job::Deliver(lease, batch)
-            }
-            Err(error) => Job::Unreadable(lease, error.to_string()),
-        };
-        self.tell(sink, job);
-    }
-
-    /// Reads a range; what the log can't give is told to the dispatcher.
-    fn read(
-        &mut self,
-        sink: SinkId,
-        range: OffsetRange,
-        actions: &mut VecDeque<Action>,
-    ) -> Result<EventBatch, LogError> {
-        let mut missing = Vec::new();
-        let read = self.keeper.read(&mut self.sinks[sink.0].reader, range, &mut missing);
-        self.miss_all(missing, actions);
-        read
-    }
-
-    /// Tells what the log can't give; false if the channel halts for it, and passes nothing.
-    fn miss_all(&mut self, missing: Vec<Missing>, actions: &mut VecDeque<Action>) -> bool {
-        for Missing { range, reason } in missing {
-            self.miss(&range, &reason);
-            if self.failed.is_some() {
-                return false;
-            }
-            actions.push_back(Action::Damaged(range));
-        }
-        true
-    }
-
-    fn miss(&mut self, range: &OffsetRange, reason: &MissingReason) {
-        let channel = self.channel.name();
-        let (from, to) = (range.start, range.end);
-        match reason {
-            MissingReason::Damaged { file, hole } => {
-                let text = format!(
-                    "channel {channel}: {file}: damage at byte {} (offsets {from}..{to}): {}; \
-                     run 'walctl verify'",
-                    hole.position, hole.fault
-                );
-                tracing::error!("{text}");
-                if self.channel.options().log.on_corruption == OnCorruption::Halt {
-                    self.failed = Some(text);
-                }
-            }
-            MissingReason::Gap | MissingReason::Reclaimed => {
-                tracing::warn!("channel {channel}: no events at offsets {from}..{to}: passed");
             }
         }
     }
@@ -431,15 +393,6 @@ impl Work {
         }
     }
 
-    /// Gives back what time or the end of a hold made free.
-    fn reclaim(&mut self) {
-        self.reclaim_due = Some(Instant::now() + RECLAIM);
-        if self.saving && !self.keeper.reclaim_kept() {
-            self.save();
-            self.sync();
-        }
-    }
-
     /// Whether cursors are being kept; says so once when that ends.
     fn saved(&mut self, result: Result<(), LogError>) -> bool {
         if let Err(error) = result
@@ -461,10 +414,11 @@ impl Work {
                 actions.push(Action::Stop);
                 let leases = self.keeper.dispatcher.leases();
                 actions.extend(leases.into_iter().map(|lease| Action::Abandon { lease }));
-                self.sinks.iter().for_each(|sink| sink.task.abort());
+                self.sinks.iter().flatten().for_each(|sink| sink.task.abort());
             }
         }
         self.ending = Some(ending);
+        self.refuse_letter_jobs();
     }
 
     /// A failed log ends the delivery: what it has acknowledged is read again after a restart.
@@ -472,7 +426,8 @@ impl Work {
         if let Some(reason) = self.channel.log().poisoned() {
             self.failed.get_or_insert_with(|| format!("channel {}: {reason}", self.channel.name()));
         }
-        if let Some(sink) = self.sinks.iter().find(|sink| sink.panicked.load(Ordering::Relaxed)) {
+        let panicked = |sink: &&SinkEnd| sink.panicked.load(Ordering::Relaxed);
+        if let Some(sink) = self.sinks.iter().flatten().find(panicked) {
             self.failed.get_or_insert_with(|| format!("sink {} panicked", sink.name));
         }
     }
@@ -480,18 +435,19 @@ impl Work {
     /// Closes the sinks, and saves where everything stands.
     async fn finish(mut self, mut endings: UnboundedReceiver<Ending>) -> Result<(), String> {
         let failed = self.failed.take();
+        let closing = self.drop_replays();
         if failed.is_none() {
             self.save();
             self.sync();
         } else {
             self.save_leases();
             // nobody waits for a sink that hangs: the agent is to end
-            self.sinks.iter().for_each(|sink| sink.task.abort());
+            self.sinks.iter().flatten().for_each(|sink| sink.task.abort());
         }
         if let Some(burials) = &mut self.burials {
             burials.close();
         }
-        for SinkEnd { name, jobs, mut task, .. } in self.sinks {
+        for SinkEnd { name, jobs, mut task, .. } in self.sinks.into_iter().flatten() {
             drop(jobs);
             let ended = tokio::select! {
                 ended = &mut task => ended,
@@ -507,6 +463,9 @@ impl Work {
                 Err(_) => tracing::warn!("sink {name}: did not finish in time, left as it was"),
                 Ok(()) => {}
             }
+        }
+        for closing in closing {
+            let _ = closing.await; // its client was told
         }
         match failed {
             Some(reason) => Err(reason),

@@ -2,6 +2,7 @@
 
 mod build;
 mod burials;
+mod control;
 mod delivery;
 mod keeper;
 pub mod logging;

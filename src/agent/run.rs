@@ -3,7 +3,8 @@
 
 use super::build::{Built, BuiltChannel, build};
 use super::burials::Burials;
-use super::delivery::{Delivery, DeliveryParts, Ending};
+use super::control::ControlSocket;
+use super::delivery::{Delivery, DeliveryParts, Ending, is_replay};
 use super::progress::{self, Watched};
 use super::source_task;
 use crate::channel::Channel;
@@ -67,6 +68,8 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<(), RunError> {
 
 /// A running channel.
 struct Running {
+    /// Dropped first, while the log's lock is held.
+    control: Option<ControlSocket>,
     channel: Arc<LogChannel>,
     delivery: Option<Delivery>,
 }
@@ -121,12 +124,15 @@ fn delivery_counts(running: &Running) -> Option<Arc<super::delivery::DeliveryCou
 
 fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
     let mut running = Vec::new();
-    for BuiltChannel { options, dispatch, sinks, max_ages } in channels {
+    for BuiltChannel { options, dispatch, sinks, max_ages, spares } in channels {
         let name = options.name.clone();
         let began = Instant::now();
         let opened = LogChannel::open(options);
         let (channel, opened) = opened.map_err(|error| format!("open channel {name}: {error}"))?;
-        let states = states_of(&channel, &opened)?;
+        let mut states = states_of(&channel, &opened)?;
+        // a replay ends with its process
+        let has_sinks = |state: &GroupState| dispatch.groups.iter().any(|g| g.name == state.name);
+        states.retain(|state| has_sinks(state) || !is_replay(&state.name));
         tell_opened(&channel, &opened.report, &states, began.elapsed());
         let delivery = if sinks.is_empty() {
             None
@@ -140,13 +146,30 @@ fn start_channels(channels: Vec<BuiltChannel>) -> Result<Vec<Running>, String> {
                 burials,
                 letters,
                 max_ages,
+                spares,
             };
             let started = Delivery::start(parts, sinks, &runtime);
             Some(started.map_err(|error| format!("channel {name}: start a thread: {error}"))?)
         };
-        running.push(Running { channel, delivery });
+        let control = delivery.as_ref().and_then(|delivery| control_of(&channel, delivery));
+        running.push(Running { control, channel, delivery });
     }
     Ok(running)
+}
+
+/// The control socket of a channel that has a directory. An agent can do without.
+fn control_of(channel: &LogChannel, delivery: &Delivery) -> Option<ControlSocket> {
+    let dir = channel.options().dir.as_ref()?;
+    let listening = ControlSocket::listen(dir, delivery.orders.clone());
+    listening
+        .map_err(|error| {
+            tracing::warn!(
+                "channel {}: no control socket {}: {error}; 'walctl' can't ask this agent",
+                channel.name(),
+                dir.join(crate::control::SOCKET).display()
+            );
+        })
+        .ok()
 }
 
 /// The place of a channel's dead letters, and those that its saved cursors do not count.
@@ -281,7 +304,7 @@ async fn stop_all(
         delivery.end(if lost_with_process { Ending::Drain } else { Ending::Finish });
     }
     drop(deliveries);
-    for Running { channel, delivery } in running {
+    for Running { control, channel, delivery } in running {
         let Some(mut delivery) = delivery else { continue };
         let left = STOP_MAX.saturating_sub(asked.elapsed());
         let ended = match tokio::time::timeout(left, delivery.ended()).await {
@@ -294,6 +317,7 @@ async fn stop_all(
             }
         };
         result = result.and(ended);
+        drop(control);
         result = result.and(close(channel).await);
     }
     if result.is_ok() {

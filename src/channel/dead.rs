@@ -12,7 +12,9 @@ mod settled;
 
 pub use filter::{LetterFilter, Place};
 pub use read::{DeadLetter, Letters, OpenCount};
-pub use redrive::{Purged, Redrive, RedriveError, Redriven, purge, redrive};
+pub use redrive::{
+    Purged, Redrive, RedriveError, Redriven, purge, purge_part, redrive, redrive_part,
+};
 pub use settled::Settled;
 
 use super::cursors::CursorsError;
@@ -293,15 +295,29 @@ impl DeadLog {
     /// # Errors
     /// The log is there and can't be opened.
     pub fn open_letters(&mut self) -> Result<Letters, DeadError> {
+        let here = self.here()?;
+        self.open_letters_in(here)
+    }
+
+    /// As [`DeadLog::open_letters`], of those at `range`.
+    ///
+    /// # Errors
+    /// The log is there and can't be opened.
+    pub fn open_letters_in(&mut self, range: OffsetRange) -> Result<Letters, DeadError> {
         let dir = self.storage.describe();
         Ok(match self.existing()? {
-            Some(open) => {
-                let reader = open.log.reader();
-                let range = reader.first_offset()..reader.visible_tail();
-                Letters::new(dir, reader, range, open.settled.clone())
-            }
+            Some(open) => Letters::new(dir, open.log.reader(), range, open.settled.clone()),
             None => Letters::none(dir),
         })
+    }
+
+    /// Where there are letters now, by their offsets here; empty if there is no log.
+    ///
+    /// # Errors
+    /// The log is there and can't be opened.
+    pub fn here(&mut self) -> Result<OffsetRange, DeadError> {
+        let reader = self.existing()?.map(|open| open.log.reader());
+        Ok(reader.map_or(Offset(0)..Offset(0), |r| r.first_offset()..r.visible_tail()))
     }
 
     /// How many letters are not settled, by grave. Reads them all the first time.

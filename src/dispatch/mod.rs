@@ -31,6 +31,7 @@ mod group;
 mod lending;
 mod restore;
 mod sink;
+mod view;
 mod waiting;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use dispatcher::{Dispatcher, NameTaken};
 pub use failure::{
     Backoff, Decision, Exhausted, FailedDelivery, FailurePolicy, Jitter, Order, Policy,
 };
+pub use view::{GroupView, SinkView, Standing};
 
 pub use crate::fate::{Cause, Grave};
 use crate::offset::{Offset, OffsetRange};

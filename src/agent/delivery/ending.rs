@@ -9,7 +9,8 @@ impl Work {
     /// What is out at a failure was no end of the process that its events could be blamed for: they
     /// come back, and nothing else moves. Not after a panic, which may be theirs.
     pub(super) fn save_leases(&mut self) {
-        let panicked = self.sinks.iter().any(|sink| sink.panicked.load(Ordering::Relaxed));
+        let panicked =
+            self.sinks.iter().flatten().any(|sink| sink.panicked.load(Ordering::Relaxed));
         if panicked || self.channel.log().poisoned().is_some() || !self.saving {
             return;
         }

@@ -33,7 +33,7 @@ impl Work {
         if let Notice::Buried { .. } = notice {
             return self.say_buried(notice);
         }
-        let name = |sink: &SinkId| self.sinks[sink.0].name.as_str();
+        let name = |sink: &SinkId| self.sink_name(*sink);
         let channel = self.channel.name();
         match notice {
             Notice::SinkReady { sink, failures: 0 } => tracing::info!("sink {}: open", name(sink)),
@@ -67,12 +67,16 @@ impl Work {
         }
     }
 
+    fn sink_name(&self, sink: SinkId) -> &str {
+        self.sinks[sink.0].as_ref().map_or("of a replay", |end| end.name.as_str())
+    }
+
     /// What was lost has a line of its own each time; of the others there may be many.
     fn say_buried(&mut self, notice: &Notice) {
         let Notice::Buried { group, sink, range, grave, reason } = notice else { return };
         let channel = self.channel.name().to_owned();
         let who = match sink {
-            Some(sink) => format!("sink {}", self.sinks[sink.0].name),
+            Some(sink) => format!("sink {}", self.sink_name(*sink)),
             None => format!("group {group}"),
         };
         let (from, to) = (range.start, range.end);

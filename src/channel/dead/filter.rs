@@ -3,9 +3,11 @@
 use crate::channel::letter::Letter;
 use crate::fate::Grave;
 use crate::offset::Offset;
+use serde::{Deserialize, Serialize};
 
 /// A place among the letters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// An offset of the channel that the events came from.
     Offset(Offset),
@@ -14,7 +16,8 @@ pub enum Place {
 }
 
 /// Which letters are meant: those that everything set here fits.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LetterFilter {
     /// What became of the events; empty: all.
     pub graves: Vec<Grave>,

@@ -77,6 +77,17 @@ pub enum RedriveError {
     },
 }
 
+impl RedriveError {
+    /// The same, after other parts were done.
+    pub fn after(mut self, before: Redriven) -> RedriveError {
+        let (Self::Put { done, .. } | Self::Settle { done, .. } | Self::Read { done, .. }) =
+            &mut self;
+        done.events += before.events;
+        done.skipped += before.skipped;
+        self
+    }
+}
+
 /// Puts the events of the letters that `filter` means, of those that are here now, back into their
 /// channel: `put` returns when a batch is durable there, and only then its letters are settled. A
 /// crash between may deliver a batch twice, and loses nothing.
@@ -87,10 +98,28 @@ pub fn redrive<E: Display>(
     dead: &mut DeadLog,
     filter: &LetterFilter,
     options: &Redrive,
+    put: impl FnMut(BatchBuilder) -> Result<(), E>,
+) -> Result<Redriven, RedriveError> {
+    let done = Redriven::default();
+    let here = dead.here().map_err(|error| RedriveError::Read { done, error })?;
+    redrive_part(dead, here, filter, options, put)
+}
+
+/// As [`redrive`], of the letters at `range` (offsets of the dead-letter log): for those who go on
+/// in steps.
+///
+/// # Errors
+/// As [`redrive`].
+pub fn redrive_part<E: Display>(
+    dead: &mut DeadLog,
+    range: OffsetRange,
+    filter: &LetterFilter,
+    options: &Redrive,
     mut put: impl FnMut(BatchBuilder) -> Result<(), E>,
 ) -> Result<Redriven, RedriveError> {
     let mut done = Redriven::default();
-    let letters = dead.open_letters().map_err(|error| RedriveError::Read { done, error })?;
+    let letters =
+        dead.open_letters_in(range).map_err(|error| RedriveError::Read { done, error })?;
     let mut left = filter.limit.unwrap_or(u64::MAX);
     let mut pending = Pending::default();
     let mut record = Vec::new();
@@ -173,6 +202,20 @@ pub fn purge(
     filter: &LetterFilter,
     dry_run: bool,
 ) -> Result<Purged, DeadError> {
+    let here = dead.here()?;
+    purge_part(dead, here, filter, dry_run)
+}
+
+/// As [`purge`], of the letters at `range` (offsets of the dead-letter log).
+///
+/// # Errors
+/// As [`purge`].
+pub fn purge_part(
+    dead: &mut DeadLog,
+    range: OffsetRange,
+    filter: &LetterFilter,
+    dry_run: bool,
+) -> Result<Purged, DeadError> {
     let mut purged = Purged::default();
     let mut settled = RangeSet::new();
     let settle = |dead: &mut DeadLog, settled: &mut RangeSet| {
@@ -180,7 +223,7 @@ pub fn purge(
         if dry_run { Ok(()) } else { dead.settle(&ranges) }
     };
     let limit = filter.limit.unwrap_or(u64::MAX);
-    for read in dead.open_letters()? {
+    for read in dead.open_letters_in(range)? {
         let read = read?;
         if purged.letters >= limit {
             break;

@@ -7,8 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Looks into a channel's log: read-only, at any time, the agent running or dead. `hold` writes
-/// beside it, at any time too; `rewind` and `groups --drop` change cursors, with no agent running;
-/// `bench` writes in a directory of its own that it removes.
+/// beside it, at any time too; `dead redrive`, `dead purge`, `rewind` and `groups --drop` change it:
+/// an agent that has it is asked to do that. `sinks` and `replay` ask the agent that has it. `bench`
+/// writes in a directory of its own that it removes.
 #[derive(Parser, Debug)]
 #[command(name = "walctl", version, after_help = AFTER)]
 pub(super) struct Cli {
@@ -33,7 +34,9 @@ Examples:
   walctl dead ls /var/lib/levada/c1 --cause refused --from 2026-01-31T08:00:00Z
   walctl dead redrive /var/lib/levada/c1 --sink k1 --dry-run
   walctl hold /var/lib/levada/c1 --name audit --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z
-  walctl rewind /var/lib/levada/c1 --group default --to 120000";
+  walctl rewind /var/lib/levada/c1 --group default --to 120000
+  walctl sinks /var/lib/levada/c1 --resume k1
+  walctl replay /var/lib/levada/c1 --from -1000 --where host=web1 --sink k2 --rate 100";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -58,6 +61,10 @@ pub(super) enum Command {
     Groups(GroupsArgs),
     /// Set a group back, or ahead: what is there is delivered again; no agent may run
     Rewind(RewindArgs),
+    /// Ask the running agent what its sinks do, or to use a stopped one again
+    Sinks(SinksArgs),
+    /// Have the running agent deliver events once more; other sinks are not touched
+    Replay(ReplayArgs),
     /// Measure puts and takes here, beside what this disk can do without a log
     Bench(BenchArgs),
 }
@@ -209,6 +216,36 @@ pub(super) struct PurgeArgs {
     /// Do it
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct SinksArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Use this sink again, which stopped, or does not get on
+    #[arg(long, value_name = "NAME")]
+    pub resume: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Begin here: an offset, an RFC 3339 time, or -N: N events before the tail
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub from: Bound,
+    /// End before this place; without it, with what is there now
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    pub to: Option<Bound>,
+    /// Only events that have this header; may be given more than once
+    #[arg(long = "where", value_name = "HEADER=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// To another sink with the settings of this one of the channel's
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+    /// Read at most so many events a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
 }
 
 /// Which letters are meant: those that everything given fits.

@@ -1,10 +1,12 @@
 //! `walctl dead` and `walctl losses`. Reading goes by `crate::inspect`, at any time; what writes
-//! needs the channel for itself ([`own`]).
+//! takes the channel for itself ([`own`]), or asks the agent that has it.
 
 use super::args::{DeadCommand, FilterArgs, LossesArgs, PurgeArgs, RedriveArgs, Target};
+use super::live::{self, strange};
 use super::render::{json_letter, json_text, table};
 use super::{Done, Failure, print};
 use crate::channel::dead::{self, DeadLog, LetterFilter, Place, Redrive, Redriven};
+use crate::control::{Answer, ControlError, Request};
 use crate::inspect::{Bound, DeadLetters, LetterItem, LogDir, LossRow, Snapshot};
 use crate::log::{FileStorage, Log, LogError, LogOptions, Storage};
 use crate::offset::Offset;
@@ -108,7 +110,18 @@ fn redrive(args: &RedriveArgs) -> Result<Done, Failure> {
     } else if channel.dead().is_none() {
         Redriven::default()
     } else {
-        let mut owned = own(&channel, true)?;
+        let mut owned = match own(&channel, true)? {
+            Owner::This(owned) => *owned,
+            Owner::Other(owner) => {
+                let (max_redrives, dry_run) = (args.max_redrives, false);
+                let request = Request::Redrive { filter, max_redrives, dry_run };
+                let answer = ask(&channel, &owner, &request)?;
+                let Answer::Redriven { events, skipped } = answer else {
+                    return Err(strange(&answer));
+                };
+                return redriven_text(args, Redriven { events, skipped });
+            }
+        };
         let log = owned.log.take().expect("it was asked for");
         let options = Redrive {
             max_redrives: args.max_redrives,
@@ -123,6 +136,10 @@ fn redrive(args: &RedriveArgs) -> Result<Done, Failure> {
         owned.give_back()?;
         redriven
     };
+    redriven_text(args, redriven)
+}
+
+fn redriven_text(args: &RedriveArgs, redriven: Redriven) -> Result<Done, Failure> {
     let Redriven { events, skipped } = redriven;
     let dry_run = args.dry_run;
     let value = serde_json::json!({ "redriven": events, "skipped": skipped, "dry_run": dry_run });
@@ -178,10 +195,20 @@ fn purge(args: &PurgeArgs) -> Result<Done, Failure> {
     } else if channel.dead().is_none() {
         0
     } else {
-        let mut owned = own(&channel, false)?;
-        let purged = dead::purge(&mut owned.dead, &filter, false)?;
-        owned.give_back()?;
-        purged.letters
+        match own(&channel, false)? {
+            Owner::This(mut owned) => {
+                let purged = dead::purge(&mut owned.dead, &filter, false)?;
+                owned.give_back()?;
+                purged.letters
+            }
+            Owner::Other(owner) => {
+                let request = Request::Purge { filter, losses: args.losses };
+                match ask(&channel, &owner, &request)? {
+                    Answer::Purged { letters } => letters,
+                    answer => return Err(strange(&answer)),
+                }
+            }
+        }
     };
     let verb = if args.dry_run { "would be purged" } else { "purged" };
     print(&match args.target.json {
@@ -211,17 +238,29 @@ impl Owned {
     }
 }
 
-/// Takes the channel for this process; with `put`, its log too. An agent that has it is not passed
-/// by: here, and nowhere else, it would be asked to do the work.
-fn own(channel: &LogDir, put: bool) -> Result<Owned, Failure> {
+/// Who has a channel now.
+enum Owner {
+    /// This process.
+    This(Box<Owned>),
+    /// Another one, as its lock calls it.
+    Other(String),
+}
+
+/// Asks the agent that has the channel to do it: it is not passed by.
+fn ask(channel: &LogDir, owner: &str, request: &Request) -> Result<Answer, Failure> {
+    live::ask(channel.path(), request).map_err(|error| match error {
+        ControlError::NoAgent { error, .. } => Failure::Usage(format!(
+            "{}: an agent has this channel ({owner}), and does not take requests \
+             ({error}): stop it first; 'ls', 'cat' and --dry-run work beside it",
+            channel.path().display()
+        )),
+        error => error.into(),
+    })
+}
+
+/// Takes the channel for this process; with `put`, its log too.
+fn own(channel: &LogDir, put: bool) -> Result<Owner, Failure> {
     let dir = channel.path();
-    let in_use = |owner: &str| {
-        Failure::Usage(format!(
-            "{}: an agent has this channel ({owner}): stop it first; \
-             'ls', 'cat' and --dry-run work beside it",
-            dir.display()
-        ))
-    };
     let now = Snapshot::take(channel)?;
     let counted = now.groups(channel).unwrap_or_default().iter().map(|g| g.dead_tail).min();
     let of_log = now.segment_bytes().unwrap_or(LogOptions::default().segment_bytes);
@@ -229,26 +268,29 @@ fn own(channel: &LogDir, put: bool) -> Result<Owned, Failure> {
     if put {
         let options = LogOptions { segment_bytes: of_log, ..LogOptions::default() };
         log = match Log::open_dir(dir, options) {
-            Err(LogError::InUse { owner, .. }) => return Err(in_use(&owner)),
+            Err(LogError::InUse { owner, .. }) => return Ok(Owner::Other(owner)),
             opened => Some(opened?.0),
         };
     } else {
         let taken = FileStorage::new(dir)
             .lock(LOCK_FILE, &format!("pid {}", std::process::id()))
             .map_err(LogError::io(format!("lock {}", dir.display())))?;
-        lock = Some(taken.map_err(|owner| in_use(&owner))?);
+        match taken {
+            Ok(taken) => lock = Some(taken),
+            Err(owner) => return Ok(Owner::Other(owner)),
+        }
     }
     let options = dead::options(u64::MAX);
     let segment_bytes = DeadLetters::of(channel)?.and_then(|letters| letters.segment_bytes());
     let options =
         LogOptions { segment_bytes: segment_bytes.unwrap_or(options.segment_bytes), ..options };
-    Ok(Owned {
+    Ok(Owner::This(Box::new(Owned {
         log,
         _lock: lock,
         dead: DeadLog::open_dir(dir.join(dead::DIR), options),
         counted: counted.unwrap_or_default(),
         segment_bytes: of_log,
-    })
+    })))
 }
 
 impl FilterArgs {

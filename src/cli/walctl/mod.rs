@@ -5,11 +5,13 @@ mod cat;
 mod dead;
 mod groups;
 mod hold;
+mod live;
 mod own;
 mod render;
 
 use crate::bench;
 use crate::channel::dead::{DeadError, RedriveError};
+use crate::control::ControlError;
 use crate::inspect::{InspectError, LogDir, Snapshot, cursors, segments, stat, verify};
 use crate::log::LogError;
 use args::{Cli, Command, Target};
@@ -80,6 +82,8 @@ enum Failure {
     Dead(#[from] DeadError),
     #[error(transparent)]
     Redrive(#[from] RedriveError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
     #[error("write the output: {0}")]
     Write(#[from] io::Error),
 }
@@ -126,6 +130,8 @@ fn command(command: Command) -> Result<Done, Failure> {
         Command::Hold(args) => return hold::hold(&args),
         Command::Groups(args) => return groups::groups(&args),
         Command::Rewind(args) => return groups::rewind(&args),
+        Command::Sinks(args) => return live::sinks(&args),
+        Command::Replay(args) => return live::replay(&args),
         Command::Bench(args) => {
             let report = bench::run(&args.options)?;
             print(&match args.json {

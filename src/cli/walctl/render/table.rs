@@ -3,6 +3,7 @@
 use super::{bytes, escape, time};
 use crate::channel::dead::DeadLetter;
 use crate::cli::walctl::hold::HoldRow;
+use crate::control::{GroupRow as LiveGroupRow, SinkRow};
 use crate::inspect::{CursorRow, GroupRow, LossRow, Problem, Report, SegmentRow, Stat};
 
 /// Columns, as wide as their widest cell; numbers to the right.
@@ -70,6 +71,34 @@ pub(crate) fn cursors(rows: &[CursorRow]) -> String {
         ]
     });
     let head = ["group", "sink", "position", "watermark", "acked_above", "leases"];
+    columns(&head, &cells.collect::<Vec<_>>())
+}
+
+/// `walctl sinks`.
+pub(crate) fn live_groups(rows: &[LiveGroupRow]) -> String {
+    let cells = rows.iter().flat_map(|group| {
+        let cells = |sink: &str, state: &str, numbers: [String; 3]| {
+            let [position, leased, delivered] = numbers;
+            let (watermark, backlog) = (group.watermark.to_string(), group.backlog.to_string());
+            let group = escape(group.name.as_bytes());
+            vec![group, watermark, backlog, name(sink), state.into(), position, leased, delivered]
+        };
+        if group.sinks.is_empty() {
+            let nothing = || "-".to_owned();
+            return vec![cells("", "nobody reads", [nothing(), nothing(), nothing()])];
+        }
+        let of_sink = |sink: &SinkRow| {
+            let state = match sink.wait_ms {
+                0 => sink.state.clone(),
+                wait_ms => format!("{}, {wait_ms} ms left", sink.state),
+            };
+            let numbers = [sink.position.0, sink.leased, sink.delivered];
+            cells(&sink.name, &state, numbers.map(|number| number.to_string()))
+        };
+        group.sinks.iter().map(of_sink).collect()
+    });
+    let head =
+        ["group", "watermark", "backlog", "sink", "state", "position", "leased", "delivered"];
     columns(&head, &cells.collect::<Vec<_>>())
 }
 
