@@ -59,7 +59,7 @@ pub(super) enum Command {
     Hold(HoldArgs),
     /// List the consumer groups, or remove what is stored of one
     Groups(GroupsArgs),
-    /// Set a group back, or ahead: what is there is delivered again; no agent may run
+    /// Set a group back, or ahead: what is there is delivered again
     Rewind(RewindArgs),
     /// Ask the running agent what its sinks do, or to use a stopped one again
     Sinks(SinksArgs),
@@ -114,7 +114,7 @@ pub(super) struct HoldArgs {
 pub(super) struct GroupsArgs {
     #[command(flatten)]
     pub target: Target,
-    /// Remove what is stored of this group; no agent may run
+    /// Remove what is stored of this group; a running agent removes only one without sinks
     #[arg(long, value_name = "NAME")]
     pub drop: Option<String>,
 }

@@ -3,8 +3,9 @@
 use super::args::{GroupsArgs, RewindArgs};
 use super::own::own;
 use super::render::{escape, json_text, table};
-use super::{Done, Failure, open, print};
+use super::{Done, Failure, live, open, print};
 use crate::inspect::{Bound, stat};
+use crate::log::LogError;
 use crate::offset::Offset;
 use serde_json::json;
 
@@ -20,7 +21,10 @@ pub(super) fn groups(args: &GroupsArgs) -> Result<Done, Failure> {
         })?;
         return Ok(Done::Fine);
     };
-    let mut owned = own(&target.dir)?;
+    let mut owned = match own(&target.dir) {
+        Err(Failure::Log(LogError::InUse { .. })) => return live::drop_group(args, name),
+        owned => owned?,
+    };
     let at = owned.find(name)?;
     let group = owned.groups.remove(at);
     let waiting = owned.log.reader().visible_tail().since(group.watermark);
@@ -42,7 +46,10 @@ pub(super) fn groups(args: &GroupsArgs) -> Result<Done, Failure> {
 
 /// Sets a group to another place.
 pub(super) fn rewind(args: &RewindArgs) -> Result<Done, Failure> {
-    let mut owned = own(&args.target.dir)?;
+    let mut owned = match own(&args.target.dir) {
+        Err(Failure::Log(LogError::InUse { .. })) => return live::rewind(args),
+        owned => owned?,
+    };
     let at = owned.find(&args.group)?;
     let reader = owned.log.reader();
     let (first, tail) = (reader.first_offset(), reader.visible_tail());

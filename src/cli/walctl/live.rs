@@ -1,7 +1,7 @@
 //! What a running agent is asked: `walctl sinks`, `walctl replay`, and the commands of dead.rs on a
 //! channel that an agent has.
 
-use super::args::{ReplayArgs, SinksArgs};
+use super::args::{GroupsArgs, ReplayArgs, RewindArgs, SinksArgs};
 use super::render::{json_text, table};
 use super::{Done, Failure, print};
 use crate::channel::dead::Place;
@@ -59,22 +59,48 @@ pub(super) fn sinks(args: &SinksArgs) -> Result<Done, Failure> {
     Ok(Done::Fine)
 }
 
+fn place(dir: &LogDir, bound: Bound) -> Result<Place, Failure> {
+    Ok(match bound {
+        Bound::Offset(offset) => Place::Offset(Offset(offset)),
+        Bound::Time(time_ms) => Place::Time(time_ms),
+        Bound::BeforeTail(count) => {
+            let tail = Snapshot::take(dir)?.tail();
+            Place::Offset(Offset(tail.0.saturating_sub(count)))
+        }
+    })
+}
+
+/// `walctl rewind`, of a channel that an agent has.
+pub(super) fn rewind(args: &RewindArgs) -> Result<Done, Failure> {
+    let dir = LogDir::open(&args.target.dir)?;
+    let to = place(&dir, args.to)?;
+    let answer = ask(dir.path(), &Request::Rewind { group: args.group.clone(), to })?;
+    let Answer::Rewound { group, from, to } = &answer else { return Err(strange(&answer)) };
+    print(&match args.target.json {
+        true => json_text(&serde_json::json!({ "group": group, "from": from, "to": to })),
+        false => format!("group {group}: set from offset {from} to {to}, by its agent\n"),
+    })?;
+    Ok(Done::Fine)
+}
+
+/// `walctl groups --drop`, of a channel that an agent has.
+pub(super) fn drop_group(args: &GroupsArgs, name: &str) -> Result<Done, Failure> {
+    let dir = LogDir::open(&args.target.dir)?;
+    let answer = ask(dir.path(), &Request::DropGroup { name: name.to_owned() })?;
+    let Answer::Dropped { name } = &answer else { return Err(strange(&answer)) };
+    print(&match args.target.json {
+        true => json_text(&serde_json::json!({ "dropped": name })),
+        false => format!("group {name}: removed, by the agent; configured again, it begins anew\n"),
+    })?;
+    Ok(Done::Fine)
+}
+
 /// `walctl replay`.
 pub(super) fn replay(args: &ReplayArgs) -> Result<Done, Failure> {
     let dir = LogDir::open(&args.target.dir)?;
-    let place = |bound: Bound| -> Result<Place, Failure> {
-        Ok(match bound {
-            Bound::Offset(offset) => Place::Offset(Offset(offset)),
-            Bound::Time(time_ms) => Place::Time(time_ms),
-            Bound::BeforeTail(count) => {
-                let tail = Snapshot::take(&dir)?.tail();
-                Place::Offset(Offset(tail.0.saturating_sub(count)))
-            }
-        })
-    };
     let request = Request::Replay {
-        from: place(args.from)?,
-        to: args.to.map(place).transpose()?,
+        from: place(&dir, args.from)?,
+        to: args.to.map(|to| place(&dir, to)).transpose()?,
         headers: args.headers.clone(),
         sink: args.sink.clone(),
         rate_events: args.rate.unwrap_or(0),

@@ -15,7 +15,7 @@ pub(super) struct Owned {
     pub groups: Vec<GroupState>,
 }
 
-/// Owns the log in `path`: no agent may run on it. Opening it does what an agent's start does, a
+/// Owns the log in `path`, if no agent does. Opening it does what an agent's start does, a
 /// torn tail is cut, for instance.
 ///
 /// # Errors
@@ -57,7 +57,8 @@ impl Owned {
     /// Saves the groups, durably, and closes the log.
     pub(super) fn save(self) -> Result<(), Failure> {
         let released = self.groups.iter().map(|group| group.watermark).min();
-        let seen_tail = self.groups.iter().map(GroupState::end).max().unwrap_or_default();
+        // a sink may have seen whatever there is, before its group was set back
+        let seen_tail = self.log.tails().tail;
         let bytes = cursors::encode(&self.groups);
         self.log.save_cursors(&bytes, seen_tail, released.unwrap_or(Offset(0)))?;
         self.log.sync_cursors()?;
