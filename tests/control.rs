@@ -207,23 +207,22 @@ fn replay_delivers_what_is_wanted_once_more_beside_live_traffic() {
         (100..600).filter(|n| n % 3 == 2).map(|n| format!("event-{n}")).collect();
     assert_eq!(again, expected);
     assert_eq!(groups(&log), before, "the live cursors, and no group of a replay");
-    // beside live traffic, at a rate that takes its time
+    // beside live traffic, while its own target hangs
+    targets[1].hang(true);
     let asked = std::thread::spawn({
         let log = log.clone();
-        move || {
-            document(
-                &log,
-                &["replay"],
-                &["--from=-600", "--to", "300", "--sink", "k2", "--rate", "200"],
-            )
-        }
+        move || document(&log, &["replay"], &["--from=-600", "--to", "300", "--sink", "k2"])
     });
     wait("it runs", || groups(&log).len() == 3);
     put(&mut producer, 600..700, |_| false);
     wait("live events do not wait for it", || targets[0].count() == 700);
     assert_eq!(groups(&log).len(), 3, "it still runs");
+    targets[1].hang(false);
     assert_eq!(asked.join().unwrap()["sent"], 300);
     assert_eq!(targets[0].count(), 700, "the other sink has seen nothing twice");
+    let asked = std::time::Instant::now();
+    document(&log, &["replay"], &["--from", "0", "--to", "300", "--sink", "k2", "--rate", "200"]);
+    assert!(asked.elapsed().as_secs() >= 1, "at 200 a second");
     for (more, why) in [
         (["--from", "0", "--sink", "k7"], "there is: k1, k2"),
         (["--from", "701", "--sink", "k2"], "above the tail"),
@@ -278,6 +277,45 @@ fn replay_that_nobody_waits_for_or_that_a_kill_ended_leaves_no_group() {
     let answer = waits.join().unwrap();
     assert!(answer.is_err(), "a stop ends it: {answer:?}");
     assert!(!document(&log, &["cursors"], &[]).to_string().contains("replay-"));
+}
+
+#[test]
+fn replay_keeps_what_it_has_not_read_and_gives_it_back_when_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let target = Receiver::start();
+    let more = "a.channels.c.maxFileSize = 1048576\na.channels.c.cursorSyncInterval = 0";
+    let config = config(dir.path(), &[target.port()], more);
+    let text = std::fs::read_to_string(&config).unwrap().replace("a.sinks = k1", "a.sinks = k1 n");
+    let text = text + "a.sinks.n.type = null\na.sinks.n.channel = c\na.sinks.n.group = other\n";
+    std::fs::write(&config, text).unwrap();
+    let mut agent = Agent::start(dir.path(), &config, &[]);
+    let mut producer = Producer::connect(agent.address()).unwrap();
+    target.hang(true);
+    let event = Event { headers: Vec::new(), body: vec![7; 4_000] };
+    for _ in 0..12 {
+        assert_eq!(producer.append(&vec![event.clone(); 100]).unwrap(), Status::Ok);
+    }
+    let first = || {
+        let segments = document(&log, &["ls"], &[])["segments"].take();
+        segments[0]["base_offset"].as_u64().unwrap()
+    };
+    assert_eq!(first(), 0, "a sink waits for it");
+    let headers = Vec::new();
+    let from = Place::Offset(Offset(0));
+    let replay = Request::Replay { from, to: None, headers, sink: "n".into(), rate_events: 5 };
+    let mut socket = UnixStream::connect(log.join(SOCKET)).unwrap();
+    socket.write_all((serde_json::to_string(&replay).unwrap() + "\n").as_bytes()).unwrap();
+    wait("it runs", || groups(&log).len() == 3);
+    target.hang(false);
+    wait("all is delivered", || target.count() == 1_200);
+    wait("and known to be", || groups(&log)[..2].iter().all(|group| group.backlog == 0));
+    assert!(groups(&log)[2].backlog > 500, "the replay has most of it before it");
+    assert_eq!(first(), 0, "it is kept for the replay");
+    drop(socket);
+    wait("the replay is over", || groups(&log).len() == 2);
+    wait("its segments are given back", || first() > 0);
+    stop(agent);
 }
 
 #[test]

@@ -435,7 +435,7 @@ impl Work {
     /// Closes the sinks, and saves where everything stands.
     async fn finish(mut self, mut endings: UnboundedReceiver<Ending>) -> Result<(), String> {
         let failed = self.failed.take();
-        let closing = self.drop_replays();
+        self.drop_replays();
         if failed.is_none() {
             self.save();
             self.sync();
@@ -464,9 +464,7 @@ impl Work {
                 Ok(()) => {}
             }
         }
-        for closing in closing {
-            let _ = closing.await; // its client was told
-        }
+        self.replays.closed().await;
         match failed {
             Some(reason) => Err(reason),
             None => Ok(()),

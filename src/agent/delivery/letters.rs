@@ -140,13 +140,13 @@ impl Work {
         if !job.is_done() {
             return self.letter_jobs.push_back(job);
         }
-        burials.reclaim(self.keeper.dead_tail());
         let events = job.done.events;
         match job.fate {
             Fate::Redrive { dry_run: true, .. } => {}
             Fate::Redrive { .. } => tracing::info!("channel {channel}: {events} events re-driven"),
             Fate::Purge => tracing::info!("channel {channel}: {events} letters purged"),
         }
+        self.sync(); // gives back what is settled, once the cursors that count it are durable
         job.reply.end(Ok(job.answer()));
     }
 

@@ -26,6 +26,8 @@ use tokio::time::timeout;
 const REPLAYS_MAX: usize = 4;
 /// How long the sink of a replay may take to finish what it has and to close.
 const CLOSE_MAX: Duration = Duration::from_secs(20);
+/// The same, of all sinks together, when the agent stops.
+const STOP_CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How the groups of replays are called, with a number behind.
 const PREFIX: &str = "replay-";
 
@@ -322,10 +324,12 @@ impl Work {
 
     /// Tells how far replays are; ends those that nobody waits for.
     pub(super) fn tell_replay_progress(&mut self) {
-        let mut gone = Vec::new();
-        for Replay { group, range, counts, reply, .. } in &self.replays.running {
+        let mut ended = Vec::new();
+        for Replay { group, range, counts, reply, sink, .. } in &self.replays.running {
             if reply.is_gone() {
-                gone.push(group.clone());
+                ended.push((group.clone(), "who asked for it went away"));
+            } else if self.sinks[sink.0].as_ref().is_some_and(|end| end.task.is_finished()) {
+                ended.push((group.clone(), "its sink failed"));
             }
             let watermark = self.keeper.dispatcher.watermark(group).unwrap_or(range.start);
             reply.progress(Progress {
@@ -335,21 +339,117 @@ impl Work {
             });
         }
         let mut actions = VecDeque::new();
-        for group in gone {
-            let text = "who asked for it went away".to_owned();
-            self.end_replay(&group, Err(text), &mut actions);
+        for (group, why) in ended {
+            self.end_replay(&group, Err(why.to_owned()), &mut actions);
         }
         self.act(actions.into());
     }
 
-    /// Replays end with the process; returns those whose sinks are still closing.
-    pub(super) fn drop_replays(&mut self) -> Vec<JoinHandle<()>> {
-        for Replay { group, range, counts, reply, .. } in std::mem::take(&mut self.replays.running)
-        {
+    /// Replays end with the process: their groups go, before the cursors are saved.
+    pub(super) fn drop_replays(&mut self) {
+        let running = std::mem::take(&mut self.replays.running);
+        for Replay { group, range, counts, reply, .. } in running {
             self.keeper.dispatcher.remove_group(&group);
             let sent = counts.replayed(&range).sent;
             reply.end(Err(format!("the agent is stopping; {sent} events were sent")));
         }
-        std::mem::take(&mut self.replays.closing)
+    }
+}
+
+impl Replays {
+    /// Waits for the sinks of replays that were over before.
+    pub(super) async fn closed(self) {
+        let mut closing = self.closing;
+        let all = async {
+            for task in &mut closing {
+                let _ = task.await; // its client is told
+            }
+        };
+        if timeout(STOP_CLOSE_MAX, all).await.is_err() {
+            tracing::warn!("sinks of replays did not close in time: left as they were");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::fate::Cause;
+    use crate::offset::Offset;
+    use std::sync::Mutex;
+
+    /// Answers as it is told, and keeps the offsets it was sent.
+    struct Told {
+        outcomes: Vec<Outcome>,
+        seen: Arc<Mutex<Vec<u64>>>,
+    }
+
+    #[async_trait]
+    impl Sink for Told {
+        async fn open(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
+            self.seen.lock().unwrap().extend(batch.iter().map(|event| event.offset.0));
+            self.outcomes.remove(0)
+        }
+
+        async fn close(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        fn batch_events_max(&self) -> u32 {
+            10
+        }
+    }
+
+    fn failed(events: FailedEvents) -> Outcome {
+        let reason = "no".to_owned();
+        Outcome::Failed(Failure { events, cause: Cause::Refused, retryable: true, reason })
+    }
+
+    #[tokio::test]
+    async fn sink_of_a_replay_sees_what_is_wanted_and_counts_what_arrived() {
+        let event =
+            |kind: &str| Event { headers: vec![("kind".into(), kind.into())], body: Vec::new() };
+        let events = ["a", "b", "a", "c", "a"].map(event);
+        let batch = EventBatch::of_events(Offset(0), 1, &events);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let only = |offset| failed(FailedEvents::Only(vec![Offset(offset)]));
+        let outcomes = vec![failed(FailedEvents::All), only(1), only(2), Outcome::Delivered];
+        let counts = Arc::new(Counts::default());
+        let mut sink = Filtered {
+            sink: Box::new(Told { outcomes, seen: Arc::clone(&seen) }),
+            wanted: Wanted(vec![("kind".into(), "a".into())]),
+            counts: Arc::clone(&counts),
+        };
+        let mut expected = Vec::new();
+        let mut check = |sent, passed| {
+            expected.extend([0, 2, 4]);
+            assert_eq!(*seen.lock().unwrap(), expected);
+            let replayed = counts.replayed(&(Offset(0)..Offset(20)));
+            assert_eq!((replayed.sent, replayed.passed), (sent, passed));
+            assert_eq!(replayed.missing, 20 - sent - passed);
+        };
+        sink.deliver(&batch).await;
+        check(0, 0);
+        // it names no event that it was sent: nothing arrived
+        sink.deliver(&batch).await;
+        check(0, 0);
+        sink.deliver(&batch).await;
+        check(2, 2);
+        sink.deliver(&batch).await;
+        check(5, 4);
+        sink.wanted = Wanted(vec![("kind".into(), "x".into())]);
+        assert_eq!(sink.deliver(&batch).await, Outcome::Delivered, "without the sink");
+        assert_eq!(counts.replayed(&(Offset(0)..Offset(20))).passed, 9);
+    }
+
+    #[test]
+    fn groups_of_replays_have_a_number() {
+        assert!(is_replay("replay-1") && is_replay("replay-20"));
+        assert!(!["replay-", "replay-x", "replay-1x", "replay", "1"].into_iter().any(is_replay));
     }
 }

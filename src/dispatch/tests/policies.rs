@@ -177,6 +177,35 @@ fn bound_of_a_policy_stops_the_sink_until_it_is_resumed() {
 }
 
 #[test]
+fn view_says_what_each_sink_does_and_which_groups_nobody_reads_for() {
+    let policy = Policy { max_attempts: 2, ..FailurePolicy::RetryAndResume.into() };
+    let orphan = GroupState { name: "gone".into(), ..GroupState::default() };
+    let options = options(vec![with("a", policy), requeue("b"), requeue("c")]);
+    let mut s = Script::new(options.clone());
+    let standings = |s: &Script| {
+        let view = s.dispatcher.view(Millis(s.now)).swap_remove(0);
+        view.sinks.iter().map(|sink| sink.standing).collect::<Vec<_>>()
+    };
+    s.apply(tail(20));
+    assert_eq!(standings(&s), [Standing::Open; 3]);
+    s.apply(failed(0));
+    assert!(matches!(standings(&s)[0], Standing::BackingOff(wait_ms) if wait_ms > 0));
+    s.check_wake(&["save", "deliver to 0 #2 0..10 x2"]);
+    s.apply(failed(2));
+    s.apply(delivered(1));
+    assert_eq!(standings(&s), [Standing::Stopped, Standing::Open, Standing::Open]);
+    let view = s.dispatcher.view(Millis(s.now)).swap_remove(0);
+    let [a, b, _] = &view.sinks[..] else { panic!("{view:?}") };
+    assert_eq!((view.name.as_str(), view.watermark, view.orphan), ("default", Offset(0), false));
+    assert_eq!((a.position, a.failures, a.delivered_events), (Offset(0), 2, 0));
+    assert_eq!((b.position, b.leased_events, b.delivered_events), (Offset(20), 0, 10));
+    let s = Dispatcher::restore(&options, &[orphan], range(0, 20));
+    let view = s.view(Millis(0));
+    assert_eq!(view[0].sinks[0].standing, Standing::Closed);
+    assert!(view[1].orphan && view[1].name == "gone" && view[1].sinks.is_empty());
+}
+
+#[test]
 fn what_is_not_retryable_has_no_second_attempt_if_there_is_a_bound() {
     let policy = Policy {
         max_attempts: 5,
