@@ -140,8 +140,9 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     let make = || LogError::io(format!("make {}", storage.describe()));
     storage.create_dir(SEGMENT_DIR).map_err(make())?;
     let lock = take_lock(&*storage)?;
-    // its file is the owner's from the start, whoever holds something later
-    drop(lock_holds(&*storage)?);
+    // its file is the owner's from the start, whoever holds something later; a full disk is no
+    // reason to stay shut
+    let _ = lock_holds(&*storage);
     let meta = read_meta(&*storage)?;
     let created = meta.is_none();
     let state = read_state(&*storage);

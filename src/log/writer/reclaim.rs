@@ -11,6 +11,7 @@ use crate::log::room::Counted;
 use crate::log::segment::Segment;
 use crate::log::sync::Arc;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 
 impl Writer {
     /// Every group is durably done with what lies below `done`: gives back what of it is not kept.
@@ -126,11 +127,14 @@ impl Writer {
     fn holds(&self) -> Option<(Arc<dyn Send + Sync>, Vec<Hold>)> {
         let storage = self.maker.storage();
         let read = || {
-            let guard = match self.maker.holds_lock() {
+            let guard: Arc<dyn Send + Sync> = match self.maker.holds_lock() {
                 Some(guard) => guard,
-                None => match lock_holds(storage)? {
-                    Some(guard) => Arc::from(guard),
-                    None => return Ok(None), // they are being changed: next time
+                None => match lock_holds(storage) {
+                    Ok(Some(guard)) => Arc::from(guard),
+                    Ok(None) => return Ok(None), // they are being changed: next time
+                    // nobody has a lock that can't be made, and the disk must heal
+                    Err(LogError::Io { error, .. }) if is_full(&error) => Arc::new(()),
+                    Err(error) => return Err(error),
                 },
             };
             Ok::<_, LogError>(Some((guard, read_holds(storage)?)))
@@ -150,4 +154,8 @@ impl Writer {
         *told = problem;
         found.ok().flatten()
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
