@@ -35,6 +35,11 @@ impl Cause {
         Cause::Crashed,
     ];
 
+    /// Whether it is the events that the sink does not take; the other causes are the sink's.
+    pub const fn is_about_events(self) -> bool {
+        matches!(self, Cause::Refused | Cause::Invalid)
+    }
+
     /// As letters, filters and metrics call it.
     pub const fn word(self) -> &'static str {
         match self {

@@ -5,7 +5,8 @@ use super::dispatcher::Turn;
 use super::failure::{Decision, Exhausted, FailedDelivery, Jitter, Order};
 use super::group::Group;
 use super::sink::{Lease, Service};
-use super::{Cause, Command, Grave, Millis, Notice};
+use super::waiting::PassedOver;
+use super::{Cause, Command, Millis, Notice};
 use crate::cursor::TriedRange;
 use crate::offset::{OffsetRange, RangeSet};
 use crate::sink::{FailedEvents, Failure};
@@ -52,7 +53,7 @@ impl Group {
             retryable,
             cause,
             // a file that could not be written says nothing about each of its events
-            whole: whole || !matches!(cause, Cause::Refused | Cause::Invalid),
+            whole: whole || !cause.is_about_events(),
             events: failed.event_count(),
         });
         // events that are refused and leave do not make their sink wait
@@ -60,7 +61,7 @@ impl Group {
             decision,
             Decision::Split(_) | Decision::GiveUp(Exhausted::Fail | Exhausted::DeadLetter)
         );
-        let events_at_fault = leaves && matches!(cause, Cause::Refused | Cause::Invalid);
+        let events_at_fault = leaves && cause.is_about_events();
         let jitter = Jitter::draw(&mut turn.random);
         let (now, events) = (turn.now, failed.event_count());
         let sink = &mut self.sinks[index];
@@ -123,40 +124,21 @@ impl Group {
         }
         let halves = events.event_count().div_ceil(2);
         let lend_max = u32::try_from(halves).unwrap_or(u32::MAX);
+        // who failed it is passed over for the length of one more wait
+        let now = turn.now;
+        let passed_over = |due: Millis| Some((index, due.plus(due.0.saturating_sub(now.0))));
         for range in events.iter() {
             let tried = lease.tried.of(range);
             match decision {
-                Decision::Again(order) => self.put_back(index, tried, order, due, turn.now),
+                Decision::Again(order) => {
+                    self.put_back(index, tried, order, due, passed_over(due));
+                }
                 Decision::Split(order) => {
                     let tried = TriedRange { lend_max, ..tried };
-                    self.put_back(index, tried, order, split_due, turn.now);
+                    self.put_back(index, tried, order, split_due, passed_over(split_due));
                 }
-                Decision::GiveUp(Exhausted::Stop) => {
-                    self.stop_sink(index, &tried, reason.clone(), turn);
-                    self.sinks[index].retry.insert(tried);
-                }
-                Decision::GiveUp(given_up) => {
-                    let grave = match given_up {
-                        Exhausted::DeadLetter => Grave::Dead,
-                        _ => Grave::Lost,
-                    };
-                    self.bury(Some(index), tried, grave, Some(cause), reason.clone(), turn);
-                }
+                Decision::GiveUp(_) => self.give_up(index, tried, cause, reason.clone(), turn),
             }
-        }
-    }
-
-    pub(super) fn stop_sink(
-        &mut self,
-        index: usize,
-        tried: &TriedRange,
-        reason: String,
-        turn: &mut Turn,
-    ) {
-        let sink = &mut self.sinks[index];
-        if !std::mem::replace(&mut sink.stopped, true) {
-            let (sink, offset) = (sink.id, tried.range.start);
-            turn.commands.push(Command::Notice(Notice::SinkStopped { sink, reason, offset }));
         }
     }
 
@@ -172,29 +154,20 @@ impl Group {
         let order = sink.options.policy.order;
         for range in self.acked_gaps(lease.tried.range.clone()) {
             let tried = TriedRange { attempts, ..lease.tried.of(range) };
-            self.put_back_untouched(index, tried, order, turn.now);
+            self.put_back(index, tried, order, turn.now, None);
         }
     }
 
-    /// Puts back what the sink failed; for the time of one more wait it is passed over.
     fn put_back(
         &mut self,
         index: usize,
         tried: TriedRange,
         order: Order,
         due: Millis,
-        now: Millis,
+        passed_over: Option<PassedOver>,
     ) {
-        let passed_over = due.plus(due.0.saturating_sub(now.0));
         match order {
-            Order::Release => self.waiting.insert(due, tried, Some((index, passed_over))),
-            Order::Rewind => self.sinks[index].retry.insert(tried),
-        }
-    }
-
-    fn put_back_untouched(&mut self, index: usize, tried: TriedRange, order: Order, now: Millis) {
-        match order {
-            Order::Release => self.waiting.insert(now, tried, None),
+            Order::Release => self.waiting.insert(due, tried, passed_over),
             Order::Rewind => self.sinks[index].retry.insert(tried),
         }
     }

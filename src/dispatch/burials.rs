@@ -2,8 +2,7 @@
 //! that is set to another offset.
 
 use super::dispatcher::Turn;
-use super::failure::Backoff;
-use super::failure::Jitter;
+use super::failure::{Backoff, Exhausted, Jitter};
 use super::group::Group;
 use super::waiting::joined;
 use super::{Burial, BurialId, Cause, Command, Expired, Grave, Millis, Notice};
@@ -29,8 +28,34 @@ pub(super) struct Pending {
 }
 
 impl Group {
-    /// Asks for `tried` to be recorded; it stays where it is until that is answered.
-    pub(super) fn bury(
+    /// What becomes of events whose attempts are used up.
+    pub(super) fn give_up(
+        &mut self,
+        index: usize,
+        tried: TriedRange,
+        cause: Cause,
+        reason: String,
+        turn: &mut Turn,
+    ) {
+        let grave = match self.sinks[index].options.policy.on_exhausted {
+            Exhausted::DeadLetter => Grave::Dead,
+            Exhausted::Fail => Grave::Lost,
+            Exhausted::Stop => {
+                let sink = &mut self.sinks[index];
+                if !std::mem::replace(&mut sink.stopped, true) {
+                    let (sink, offset) = (sink.id, tried.range.start);
+                    let notice = Notice::SinkStopped { sink, reason, offset };
+                    turn.commands.push(Command::Notice(notice));
+                }
+                return self.sinks[index].retry.insert(tried);
+            }
+        };
+        self.bury(Some(index), tried, grave, Some(cause), reason, turn);
+    }
+
+    /// Wants `tried` to be recorded, at the end of this turn; it stays where it is until that is
+    /// answered.
+    fn bury(
         &mut self,
         index: Option<usize>,
         tried: TriedRange,
@@ -39,23 +64,6 @@ impl Group {
         reason: String,
         turn: &mut Turn,
     ) {
-        let id = self.bury_later(index, tried, grave, cause, reason, turn);
-        if let Some(pending) = self.burials.get_mut(&id) {
-            pending.due = None;
-            turn.commands.push(Command::Bury(pending.burial.clone()));
-        }
-    }
-
-    /// Asks for it with the next action.
-    pub(super) fn bury_later(
-        &mut self,
-        index: Option<usize>,
-        tried: TriedRange,
-        grave: Grave,
-        cause: Option<Cause>,
-        reason: String,
-        turn: &mut Turn,
-    ) -> BurialId {
         let id = turn.next_burial();
         let burial = Burial {
             id,
@@ -70,12 +78,14 @@ impl Group {
         let due = Some(turn.now);
         self.burials.insert(id, Pending { burial, index, past: tried, refusals: 0, due });
         self.changed = true;
-        id
     }
 
-    /// Asks for what was not recorded yet, and is due.
-    pub(super) fn bury_again(&mut self, turn: &mut Turn) {
-        let is_due = |pending: &&mut Pending| pending.due.is_some_and(|due| due <= turn.now);
+    /// Asks for what was not recorded yet, and is due; a stop waits for no second try.
+    pub(super) fn ask_for_burials(&mut self, turn: &mut Turn) {
+        let (now, stopping) = (turn.now, turn.stopping);
+        let is_due = |pending: &&mut Pending| {
+            pending.due.is_some_and(|due| due <= now) && !(stopping && pending.refusals > 0)
+        };
         let mut done = Vec::new();
         for pending in self.burials.values_mut().filter(is_due) {
             let range = pending.burial.range.clone();

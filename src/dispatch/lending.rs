@@ -32,8 +32,8 @@ impl Group {
             }
         }
         self.notice_crowding(turn);
+        self.ask_for_burials(turn);
         if !turn.stopping {
-            self.bury_again(turn);
             self.lend_retries(turn);
             self.lend_shared(turn);
         }
@@ -43,10 +43,10 @@ impl Group {
     /// When something here will be due.
     pub(super) fn next_due(&self, now: Millis) -> Option<Millis> {
         let sinks = self.sinks.iter().filter_map(|sink| sink.next_due(now));
-        let others = self.sinks.len() > 1;
-        let passed_over = self.waiting.passed_over().filter_map(|(index, until)| {
-            let waits = others && until > now && self.sinks[index].in_service();
-            waits.then_some(until)
+        // alone it is not passed over, and its ranges need not be looked at
+        let others = (self.sinks.len() > 1).then(|| self.waiting.passed_over());
+        let passed_over = others.into_iter().flatten().filter_map(|(index, until)| {
+            (until > now && self.sinks[index].in_service()).then_some(until)
         });
         let waiting = self.waiting.next_due().into_iter().chain(passed_over);
         sinks.chain(waiting).chain(self.next_burial()).min()

@@ -2,12 +2,12 @@
 
 use super::balancer::Balancer;
 use super::dispatcher::Turn;
-use super::failure::{Exhausted, Order, Policy};
+use super::failure::{Order, Policy};
 use super::group::Group;
 use super::lending::{SUSPECT_CRASHES, is_suspect};
 use super::sink::SinkCursor;
 use super::waiting::{Waiting, joined};
-use super::{Cause, DispatchOptions, Dispatcher, Grave, GroupOptions, SinkId, Start};
+use super::{Cause, DispatchOptions, Dispatcher, GroupOptions, SinkId, Start};
 use crate::cursor::{GroupState, SinkState, TriedRange};
 use crate::offset::{OffsetRange, RangeSet};
 use std::collections::BTreeMap;
@@ -125,17 +125,8 @@ impl Group {
         self.has_suspects = true;
         if tried.crashes > SUSPECT_CRASHES && alone {
             let reason = format!("the process ended {} times while it had them", tried.crashes);
-            let grave = match policy.on_exhausted {
-                Exhausted::Fail => Grave::Lost,
-                Exhausted::DeadLetter => Grave::Dead,
-                Exhausted::Stop => {
-                    self.stop_sink(index, &tried, reason, turn);
-                    return self.sinks[index].retry.insert(tried);
-                }
-            };
-            // its letter may be written already: that is told before the first action
-            self.bury_later(Some(index), tried, grave, Some(Cause::Crashed), reason, turn);
-            return;
+            // its letter may be written already: that is told before the first action asks for it
+            return self.give_up(index, tried, Cause::Crashed, reason, turn);
         }
         let lend_max = if policy.isolate { 1 } else { tried.lend_max };
         let tried = TriedRange { lend_max, ..tried };

@@ -9,7 +9,7 @@ use crate::offset::{Offset, OffsetRange};
 use std::collections::BTreeMap;
 
 /// The sink that failed a range last, and until when another gets it if it works.
-type PassedOver = (usize, Millis);
+pub(super) type PassedOver = (usize, Millis);
 
 /// What is known of every offset of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 //! How a delivery ends after a failure.
 
 use super::{Ending, Work};
-use crate::dispatch::{Action, Millis};
+use crate::dispatch::Action;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -14,7 +14,7 @@ impl Work {
         if panicked || self.channel.log().poisoned().is_some() || !self.saving {
             return;
         }
-        let now = Millis(self.started.elapsed().as_millis() as u64);
+        let now = self.now();
         let dispatcher = &mut self.keeper.dispatcher;
         dispatcher.apply(now, Action::Stop);
         for lease in dispatcher.leases() {

@@ -126,7 +126,7 @@ impl Sink for Filtered {
 
     async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
         let wanted = batch.filter(|event| self.wanted.is(event));
-        let passed = batch.len() - wanted.len();
+        let mut passed = batch.len() - wanted.len();
         let outcome = match wanted.is_empty() {
             true => Outcome::Delivered,
             false => self.sink.deliver(&wanted).await,
@@ -140,6 +140,17 @@ impl Sink for Filtered {
                     return outcome;
                 }
                 wanted.len() - failed
+            }
+            // what lies before it is done; the rest comes again
+            Outcome::Failed(Failure { events: FailedEvents::From(first), .. }) => {
+                let before =
+                    |batch: &EventBatch| batch.iter().filter(|e| e.offset < *first).count();
+                let arrived = before(&wanted);
+                if arrived == wanted.len() {
+                    return outcome; // it names nothing that was sent: all comes again
+                }
+                passed = before(batch) - arrived;
+                arrived
             }
             Outcome::Failed(_) => return outcome,
         };
@@ -445,6 +456,15 @@ mod tests {
         sink.wanted = Wanted(vec![("kind".into(), "x".into())]);
         assert_eq!(sink.deliver(&batch).await, Outcome::Delivered, "without the sink");
         assert_eq!(counts.replayed(&(Offset(0)..Offset(20))).passed, 9);
+        sink.wanted = Wanted(vec![("kind".into(), "a".into())]);
+        // a sink that takes a batch in several calls, and breaks off: offsets 0, 1 are done
+        sink.sink = Box::new(Told {
+            outcomes: vec![failed(FailedEvents::From(Offset(2)))],
+            seen: Arc::new(Mutex::new(Vec::new())),
+        });
+        sink.deliver(&batch).await;
+        let replayed = counts.replayed(&(Offset(0)..Offset(20)));
+        assert_eq!((replayed.sent, replayed.passed), (6, 10));
     }
 
     #[test]
