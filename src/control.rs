@@ -40,8 +40,9 @@ pub enum Request {
     Redrive {
         /// Which; of its graves only the dead count.
         filter: LetterFilter,
-        /// An event that was re-driven so often stays.
-        max_redrives: u32,
+        /// An event that was re-driven so often stays; the channel's own bound if absent.
+        #[serde(default)]
+        max_redrives: Option<u32>,
         /// Count, and do nothing.
         #[serde(default)]
         dry_run: bool,

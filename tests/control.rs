@@ -144,18 +144,18 @@ fn events_that_are_redriven_too_often_stay_and_a_full_channel_is_an_error() {
     let filter = levada::channel::dead::LetterFilter::dead;
     let redrive =
         |max_redrives| Request::Redrive { filter: filter(), max_redrives, dry_run: false };
-    let answer = ask(&log, &redrive(0)).unwrap();
+    let answer = ask(&log, &redrive(Some(0))).unwrap();
     assert_eq!(answer, Answer::Redriven { events: 0, skipped: 150 });
     // 150 events that do not leave: half of the letters have room
     target.hang(true);
     put(&mut producer, 150..250, |_| false);
-    let text = refusal(&log, &redrive(3));
+    let text = refusal(&log, &redrive(None));
     assert!(text.contains("channel c is full") && text.contains("100 were put back"), "{text}");
     assert_eq!(letters(&log), 50);
     target.heal();
     target.hang(false);
     wait("all is delivered", || backlog(&log) == 0);
-    assert_eq!(ask(&log, &redrive(3)).unwrap(), Answer::Redriven { events: 50, skipped: 0 });
+    assert_eq!(ask(&log, &redrive(None)).unwrap(), Answer::Redriven { events: 50, skipped: 0 });
     wait("all has arrived", || target.count() == 250);
     stop(agent);
 }

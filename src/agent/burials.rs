@@ -7,7 +7,7 @@
 
 use crate::channel::dead::{AppendError, DeadError, DeadLog, Uncounted};
 use crate::channel::keys::DeadFull;
-use crate::channel::letter::{Letter, REDRIVES};
+use crate::channel::letter::{Letter, redrives_of};
 use crate::channel::log::LogChannel;
 use crate::cursor::GroupState;
 use crate::dispatch::{Action, Burial, Cause, DispatchOptions, Grave};
@@ -192,11 +192,10 @@ impl Burials {
     }
 
     fn letter(&self, burial: &Burial, sink: &str, event: &LogEvent<'_>) -> Letter {
-        let redrives = event.event.header(REDRIVES).and_then(|text| text.parse().ok());
         Letter {
             range: event.offset..event.offset.plus(1),
             appended_ms: event.time_ms,
-            redrives: redrives.unwrap_or(0),
+            redrives: redrives_of(&event.event),
             event: event.event.to_event(),
             ..self.blank(burial, sink, burial.grave)
         }

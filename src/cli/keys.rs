@@ -2,7 +2,10 @@
 
 use super::{UsageError, print};
 use crate::agent::registry;
-use crate::config::{AGENT_KEYS, Component, Key, Role, Status, common_keys, did_you_mean};
+use crate::config::{
+    AGENT_KEYS, Component, GROUP_KEYS, Key, Role, SINK_GROUP_KEYS, Status, common_keys,
+    did_you_mean,
+};
 use clap::Args;
 use serde_json::json;
 use std::fmt::Write;
@@ -11,7 +14,8 @@ use std::process::ExitCode;
 /// The options of `levada keys`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct KeysArgs {
-    /// A type (file, hdfs), a role (source, channel, sink: what all of it have), or 'agent'
+    /// A type (file, hdfs), a role (source, channel, sink: what all of it have), 'agent', 'group'
+    /// or 'sink-group'
     component: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -20,7 +24,7 @@ pub(super) struct KeysArgs {
 
 /// A group of keys with a name of its own.
 struct Group {
-    /// `source`, `channel`, `sink`, `agent`
+    /// `source`, `channel`, `sink`, `agent`, `group`, `sink-group`
     role: &'static str,
     /// The type; `None`: the keys of every component of the role.
     component: Option<&'static Component>,
@@ -62,6 +66,8 @@ fn groups(components: &[&'static Component]) -> Vec<Group> {
             keys: component.keys,
         }));
     }
+    groups.push(Group { role: "group", component: None, keys: GROUP_KEYS });
+    groups.push(Group { role: "sink-group", component: None, keys: SINK_GROUP_KEYS });
     groups
 }
 
@@ -88,11 +94,19 @@ impl Group {
         })
     }
 
+    fn heading(&self) -> String {
+        match self.role {
+            "agent" => "agent\nRight below the agent's name.".to_owned(),
+            "group" => "group\nOf one group: behind <agent>.channels.<c>.group.<name>.".to_owned(),
+            "sink-group" => "sink-group\nBehind <agent>.sinkgroups.<g>.".to_owned(),
+            role => format!("every {role}"),
+        }
+    }
+
     fn table(&self) -> String {
         let mut text = match self.component {
             Some(c) => format!("{} {} ({})\n{}\n", self.role, c.alias, c.class, c.doc),
-            None if self.role == "agent" => "agent\nRight below the agent's name.\n".to_owned(),
-            None => format!("every {}\n", self.role),
+            None => format!("{}\n", self.heading()),
         };
         let head = ["key", "type", "default", "unit", "meaning"].map(str::to_owned);
         let rows: Vec<_> = std::iter::once(head).chain(self.keys.iter().map(row)).collect();

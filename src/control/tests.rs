@@ -27,7 +27,7 @@ fn requests_are_lines_of_json_that_do_not_change() {
     );
     let short = r#"{"redrive":{"filter":{"sink":"k1"},"max_redrives":3}}"#;
     let filter = LetterFilter { sink: Some("k1".into()), ..LetterFilter::default() };
-    let request = Request::Redrive { filter, max_redrives: 3, dry_run: false };
+    let request = Request::Redrive { filter, max_redrives: Some(3), dry_run: false };
     assert_eq!(serde_json::from_str::<Request>(short).unwrap(), request);
 }
 

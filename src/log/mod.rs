@@ -56,7 +56,8 @@ pub use journal::{
     BadRecord, JournalFound, JournalRecord, Mark, check as check_journal, read as read_journal,
 };
 pub use open::{
-    Listing, OpenReport, evidence_of, list_segments, newest_header, read_meta, read_state,
+    LOCK_FILE, Listing, OpenReport, evidence_of, list_segments, newest_header, read_meta,
+    read_state,
 };
 pub use options::{Durability, LogOptions, OnCorruption};
 pub use reader::{Missing, MissingReason, ReadOutcome, Reader};

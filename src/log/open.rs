@@ -25,7 +25,8 @@ use std::io::{self, IoSlice};
 
 const META_FILES: [&str; 2] = ["META.a", "META.b"];
 const STATE_FILE: &str = "STATE";
-const LOCK_FILE: &str = "LOCK";
+/// What the one owner of a log has locked, in its directory.
+pub const LOCK_FILE: &str = "LOCK";
 
 /// What opening a log found and did.
 #[derive(Clone, Debug)]

@@ -11,15 +11,13 @@ use std::time::Duration;
 
 /// Letters that are looked at in a step.
 const STEP_LETTERS: u64 = 100;
-/// The most bytes of a put, unless an event has more alone.
-const BATCH_BYTES_MAX: u64 = 256 << 10;
 
 /// What becomes of the letters.
 pub(super) enum Fate {
     /// Back into the channel.
     Redrive {
         /// How often at most.
-        max_redrives: u32,
+        max_redrives: Option<u32>,
         /// Count, and do nothing.
         dry_run: bool,
     },
@@ -66,10 +64,10 @@ impl LetterJob {
                 let events_max = u64::from(Redrive::default().batch_events_max);
                 let events_max = events_max.min(options.transaction_events_max);
                 let redrive = Redrive {
-                    max_redrives,
+                    max_redrives: max_redrives.unwrap_or(options.dead.redrives_max),
                     batch_events_max: u32::try_from(events_max).unwrap_or(u32::MAX),
-                    batch_bytes_max: BATCH_BYTES_MAX.min(options.log.segment_bytes / 4) as usize,
                     dry_run,
+                    ..Redrive::into_log(options.log.segment_bytes)
                 };
                 let put = |batch| put(channel, batch);
                 redrive_part(dead, range, &self.filter, &redrive, put)

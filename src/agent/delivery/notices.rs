@@ -50,7 +50,8 @@ impl Work {
                 name(sink)
             ),
             Notice::SinkStopped { sink, reason, offset } => tracing::error!(
-                "sink {}: stopped at offset {offset}, its cursor stays: {reason}",
+                "sink {}: stopped at offset {offset}, its cursor stays: {reason}; \
+                 when that is mended: 'walctl sinks DIR --resume'",
                 name(sink)
             ),
             Notice::Buried { .. } => {}

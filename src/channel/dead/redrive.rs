@@ -33,6 +33,15 @@ impl Default for Redrive {
     }
 }
 
+impl Redrive {
+    /// The default, with puts that are small beside segments of `segment_bytes`.
+    pub fn into_log(segment_bytes: u64) -> Redrive {
+        let redrive = Redrive::default();
+        let batch_bytes_max = redrive.batch_bytes_max.min((segment_bytes / 4) as usize);
+        Redrive { batch_bytes_max, ..redrive }
+    }
+}
+
 /// What re-driving came to.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Redriven {

@@ -54,7 +54,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Dead(DeadCommand),
     /// List events that were given up, or too old
-    Losses(LossesArgs),
+    Losses(LettersArgs),
     /// Keep a range of events, whatever the sinks have done with it
     Hold(HoldArgs),
     /// List the consumer groups, or remove what is stored of one
@@ -174,14 +174,6 @@ pub(super) struct LettersArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-pub(super) struct LossesArgs {
-    #[command(flatten)]
-    pub target: Target,
-    #[command(flatten)]
-    pub filter: FilterArgs,
-}
-
-#[derive(Args, Clone, Debug)]
 pub(super) struct RedriveArgs {
     #[command(flatten)]
     pub target: Target,
@@ -193,9 +185,10 @@ pub(super) struct RedriveArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Letters whose events were re-driven so often stay
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub max_redrives: u32,
+    /// Letters whose events were re-driven so often stay; if not given, what the agent's
+    /// deadLetter.maxRedrives says, and 3 without an agent
+    #[arg(long, value_name = "N")]
+    pub max_redrives: Option<u32>,
 }
 
 #[derive(Args, Clone, Debug)]

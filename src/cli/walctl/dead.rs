@@ -1,22 +1,17 @@
 //! `walctl dead` and `walctl losses`. Reading goes by `crate::inspect`, at any time; what writes
 //! takes the channel for itself ([`own`]), or asks the agent that has it.
 
-use super::args::{DeadCommand, FilterArgs, LossesArgs, PurgeArgs, RedriveArgs, Target};
+use super::args::{DeadCommand, FilterArgs, LettersArgs, PurgeArgs, RedriveArgs, Target};
 use super::live::{self, strange};
 use super::render::{json_letter, json_text, table};
 use super::{Done, Failure, print};
 use crate::channel::dead::{self, DeadLog, LetterFilter, Place, Redrive, Redriven};
 use crate::control::{Answer, ControlError, Request};
 use crate::inspect::{Bound, DeadLetters, LetterItem, LogDir, LossRow, Snapshot};
-use crate::log::{FileStorage, Log, LogError, LogOptions, Storage};
+use crate::log::{self, FileStorage, Log, LogError, LogOptions, Storage};
 use crate::offset::Offset;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-
-/// The lock of a log, in its directory.
-const LOCK_FILE: &str = "LOCK";
-/// The most bytes of a put.
-const BATCH_BYTES_MAX: u64 = 256 << 10;
 
 pub(super) fn dead(command: &DeadCommand) -> Result<Done, Failure> {
     match command {
@@ -42,7 +37,7 @@ fn list(target: &Target, filter: LetterFilter, whole: bool) -> Result<Done, Fail
 }
 
 /// `walctl losses`.
-pub(super) fn losses(args: &LossesArgs) -> Result<Done, Failure> {
+pub(super) fn losses(args: &LettersArgs) -> Result<Done, Failure> {
     let filter = LetterFilter { graves: LetterFilter::losses().graves, ..args.filter.filter()? };
     let mut rows = Vec::new();
     let done = each(&args.target, &filter, |letter| {
@@ -123,11 +118,8 @@ fn redrive(args: &RedriveArgs) -> Result<Done, Failure> {
             }
         };
         let log = owned.log.take().expect("it was asked for");
-        let options = Redrive {
-            max_redrives: args.max_redrives,
-            batch_bytes_max: BATCH_BYTES_MAX.min(owned.segment_bytes / 4) as usize,
-            ..Redrive::default()
-        };
+        let options =
+            Redrive { max_redrives: args.max_redrives(), ..Redrive::into_log(owned.segment_bytes) };
         let put = |batch| log.put(batch).map(drop);
         let redriven = dead::redrive(&mut owned.dead, &filter, &options, put);
         let closed = log.close();
@@ -145,10 +137,7 @@ fn redriven_text(args: &RedriveArgs, redriven: Redriven) -> Result<Done, Failure
     let value = serde_json::json!({ "redriven": events, "skipped": skipped, "dry_run": dry_run });
     let kept = match skipped {
         0 => String::new(),
-        _ => format!(
-            "; {skipped} letters stay: re-driven {} times before (--max-redrives)",
-            args.max_redrives
-        ),
+        _ => format!("; {skipped} letters stay: re-driven too often before (--max-redrives)"),
     };
     let verb = if dry_run { "would be put" } else { "put" };
     print(&match args.target.json {
@@ -164,7 +153,7 @@ fn would_redrive(args: &RedriveArgs, filter: &LetterFilter) -> Result<Redriven, 
     let mut redriven = Redriven::default();
     let all = LetterFilter { limit: None, ..filter.clone() };
     each(&args.target, &all, |letter| {
-        if letter.letter.redrives >= args.max_redrives {
+        if letter.letter.redrives >= args.max_redrives() {
             redriven.skipped += u64::from(redriven.events < limit);
         } else if redriven.events < limit {
             redriven.events += 1;
@@ -273,7 +262,7 @@ fn own(channel: &LogDir, put: bool) -> Result<Owner, Failure> {
         };
     } else {
         let taken = FileStorage::new(dir)
-            .lock(LOCK_FILE, &format!("pid {}", std::process::id()))
+            .lock(log::LOCK_FILE, &format!("pid {}", std::process::id()))
             .map_err(LogError::io(format!("lock {}", dir.display())))?;
         match taken {
             Ok(taken) => lock = Some(taken),
@@ -291,6 +280,13 @@ fn own(channel: &LogDir, put: bool) -> Result<Owner, Failure> {
         counted: counted.unwrap_or_default(),
         segment_bytes: of_log,
     })))
+}
+
+impl RedriveArgs {
+    /// The bound where no agent is asked.
+    fn max_redrives(&self) -> u32 {
+        self.max_redrives.unwrap_or(Redrive::default().max_redrives)
+    }
 }
 
 impl FilterArgs {

@@ -23,10 +23,7 @@ pub(super) struct Owned {
 pub(super) fn own(path: &Path) -> Result<Owned, Failure> {
     let dir = LogDir::open(path)?;
     let found = Snapshot::take(&dir)?;
-    let of_segments = found.segments.last().map(|segment| segment.header.segment_bytes);
-    let default = LogOptions::default().segment_bytes;
-    let segment_bytes = found.meta.map(|meta| meta.segment_bytes).or(of_segments);
-    let segment_bytes = segment_bytes.unwrap_or(default);
+    let segment_bytes = found.segment_bytes().unwrap_or(LogOptions::default().segment_bytes);
     let options = LogOptions { segment_bytes, background: false, ..LogOptions::default() };
     let (log, opened) = Log::open_dir(path, options)?;
     let groups = match opened.cursors {
