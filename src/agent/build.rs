@@ -36,6 +36,7 @@ pub(super) struct BuiltChannel {
 }
 
 /// What a channel's sinks are made of, to make one more.
+#[derive(Default)]
 pub(super) struct Spares {
     sinks: Vec<(GroupPlan, SinkPlan)>,
     conf_dir: Option<PathBuf>,

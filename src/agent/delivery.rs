@@ -52,7 +52,7 @@ pub struct DeliveryCounts {
 
 /// How a delivery is told to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ending {
+pub enum Ending {
     /// Finish what is lent, lend nothing new: the log keeps the rest.
     Finish,
     /// Deliver everything first: what is left would be lost.
@@ -78,7 +78,7 @@ pub(super) struct DeliveryParts {
 }
 
 /// A running delivery.
-pub(super) struct Delivery {
+pub struct Delivery {
     pub(super) counts: Arc<DeliveryCounts>,
     /// What clients of the control socket ask.
     pub(super) orders: UnboundedSender<Order>,
@@ -115,8 +115,30 @@ impl Delivery {
         Ok(Delivery { counts, orders, endings, done: Some(done) })
     }
 
+    /// A delivery of a channel that has no cursors yet, without dead letters.
+    ///
+    /// # Errors
+    /// A thread can't be had.
+    pub fn of_channel(
+        channel: &Arc<LogChannel>,
+        options: DispatchOptions,
+        sinks: Vec<(String, Box<dyn Sink>)>,
+        runtime: &Handle,
+    ) -> std::io::Result<Delivery> {
+        let parts = DeliveryParts {
+            channel: Arc::clone(channel),
+            options,
+            states: Vec::new(),
+            burials: None,
+            letters: Vec::new(),
+            max_ages: Vec::new(),
+            spares: Spares::default(),
+        };
+        Delivery::start(parts, sinks, runtime)
+    }
+
     /// Tells the delivery to end.
-    pub(super) fn end(&self, ending: Ending) {
+    pub fn end(&self, ending: Ending) {
         let _ = self.endings.send(ending); // gone already: it has ended
     }
 
@@ -124,7 +146,7 @@ impl Delivery {
     ///
     /// # Errors
     /// What ended it before it was told to.
-    pub(super) async fn ended(&mut self) -> Result<(), String> {
+    pub async fn ended(&mut self) -> Result<(), String> {
         let Some(done) = &mut self.done else { return Ok(()) };
         let ended = done.await;
         self.done = None;

@@ -14,5 +14,6 @@ mod source_task;
 
 pub use build::{Built, build};
 pub use burials::Burials;
+pub use delivery::{Delivery, Ending};
 pub use keeper::Keeper;
 pub use run::{RunError, RunOptions, run};

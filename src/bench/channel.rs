@@ -1,123 +1,207 @@
-//! The log under test: puts as sources make them, takes as sinks see them.
+//! The channel under test: puts as sources make them, takes through the agent's own delivery.
 
-use super::{BenchError, Figures, Options};
-use crate::event::{EventBatch, encode_event};
-use crate::log::{BatchBuilder, Log, LogError, LogOptions};
+use super::load::{Calls, Load, Style, on_one_thread};
+use super::{BenchError, Figures};
+use crate::agent::{Delivery, Ending};
+use crate::channel::Channel as _;
+use crate::channel::log::{ChannelOptions, LogChannel};
+use crate::dispatch::{DispatchOptions, GroupOptions, SinkOptions, Start};
+use crate::event::EventBatch;
+use crate::log::{Durability, LogError, LogOptions};
 use crate::offset::Offset;
+use crate::sink::{Outcome, Sink, SinkError};
+use async_trait::async_trait;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
-/// Bytes of events that are left in the log for the takes.
+/// Bytes of events that stay in the log while only puts are measured.
 const BACKLOG_BYTES: u64 = 256 << 20;
 /// How often cursors are synced, as the file channel does.
 const CURSOR_SYNC: Duration = Duration::from_millis(50);
+/// Events of a put that only fills.
+const FILL_BATCH: u32 = 1000;
+/// A put waits so long for room: there always is some.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Stands for the cursors of a channel with one sink.
 const CURSORS: [u8; 64] = [0; 64];
 
-/// A log and what is put into it.
-pub(super) struct Bench {
-    log: Log,
-    options: Options,
+/// A file channel.
+pub struct Channel {
+    channel: Arc<LogChannel>,
     first: std::cell::Cell<Offset>,
+    runtime: Runtime,
 }
 
-impl Bench {
-    pub(super) fn new(dir: &Path, options: &Options) -> Result<Bench, BenchError> {
-        let durability = options.fsync;
-        let log_options = LogOptions { durability, ..LogOptions::default() };
-        let (log, opened) = Log::open_dir(dir, log_options)?;
-        let first = std::cell::Cell::new(opened.report.first);
-        Ok(Bench { log, options: options.clone(), first })
+impl Channel {
+    /// Opens the channel in `dir`, or makes it.
+    ///
+    /// # Errors
+    /// Its log does not open.
+    pub fn open(dir: &Path, durability: Durability) -> Result<Channel, BenchError> {
+        let log = LogOptions { durability, ..LogOptions::default() };
+        let options = ChannelOptions {
+            dir: Some(dir.to_owned()),
+            keep_alive: KEEP_ALIVE,
+            cursor_sync: CURSOR_SYNC,
+            ..ChannelOptions::of_log("bench", log)
+        };
+        let (channel, opened) = LogChannel::open(options)?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(BenchError::io("start a runtime"))?;
+        Ok(Channel { channel, first: std::cell::Cell::new(opened.report.first), runtime })
     }
 
-    /// Every producer puts for `span`.
-    pub(super) fn put(&self, span: Duration) -> Result<Figures, BenchError> {
+    /// Every producer puts for `span`; nobody takes, and what is too much is given back.
+    ///
+    /// # Errors
+    /// The log fails.
+    pub fn put(&self, load: &Load, span: Duration) -> Result<Figures, BenchError> {
         let began = Instant::now();
         let done = AtomicBool::new(false);
-        let (log, options, done) = (&self.log, &self.options, &done);
         let (calls, released) = std::thread::scope(|scope| {
-            let producers: Vec<_> = (0..options.producers)
-                .map(|_| scope.spawn(move || produce(log, options, began, span)))
-                .collect();
-            let first = self.first.get();
-            let reclaimer = scope.spawn(move || reclaim(log, options, first, done));
-            let mut calls = Vec::new();
-            let mut failed = None;
-            for producer in producers {
-                match producer.join().expect("a producer does not panic") {
-                    Ok(own) => calls.extend(own),
-                    Err(error) => failed = Some(error),
-                }
-            }
+            let (channel, first, done) = (&self.channel, self.first.get(), &done);
+            let reclaimer = scope.spawn(move || reclaim(channel, load, first, done));
+            let calls = self.produce(load, began, span);
             done.store(true, Ordering::Relaxed);
             let released = reclaimer.join().expect("the reclaimer does not panic")?;
-            failed.map_or(Ok((calls, released)), Err)
+            Ok::<_, BenchError>((calls?, released))
         })?;
         self.first.set(released);
-        let events = calls.len() as u64 * u64::from(options.batch);
-        Ok(Figures::new(events, options.body, began.elapsed(), calls))
+        Ok(Figures::of_puts(load, began.elapsed(), calls))
     }
 
-    /// One reader takes and acknowledges everything there is.
-    pub(super) fn take(&self) -> Result<Figures, BenchError> {
-        let mut reader = self.log.reader();
-        let (began, tail) = (Instant::now(), reader.visible_tail());
-        let (mut next, mut calls, mut events) = (self.first.get(), Vec::new(), 0u64);
-        let mut synced = began;
-        while next < tail {
-            let call = Instant::now();
-            let end = tail.min(next.plus(self.options.batch.into()));
-            let read = reader.read(next..end, self.options.batch.into())?;
-            events += look_at(&read.batch);
-            next = read.next;
-            self.log.save_cursors(&CURSORS, next, next)?;
-            if synced.elapsed() >= CURSOR_SYNC {
-                self.log.sync_cursors()?;
-                synced = Instant::now();
-            }
-            calls.push(call.elapsed());
+    /// Puts `events`, as fast as it can, and syncs them.
+    ///
+    /// # Errors
+    /// The log fails.
+    pub fn fill(&self, events: u64, body: u32) -> Result<(), BenchError> {
+        let load = Load { producers: 1, batch: FILL_BATCH, body, style: Style::Threads };
+        let body = vec![b'x'; body as usize];
+        let log = self.channel.log();
+        let mut left = events;
+        while left > 0 {
+            let batch = left.min(u64::from(FILL_BATCH)) as u32;
+            log.put(Load { batch, ..load }.batch(&body))?;
+            left -= u64::from(batch);
         }
-        let took = began.elapsed();
-        self.log.sync_cursors()?;
-        drop(reader);
-        self.log.reclaim(next);
-        self.first.set(next);
-        Ok(Figures::new(events, self.options.body, took, calls))
+        Ok(log.sync()?)
+    }
+
+    /// One sink takes everything there is, in batches of `batch`, through the agent's delivery; done
+    /// when the cursor is synced.
+    ///
+    /// # Errors
+    /// The delivery fails.
+    pub fn take(&self, batch: u32, body: u32) -> Result<Figures, BenchError> {
+        let tail = self.channel.log().tails().durable_tail;
+        let events = tail.since(self.first.get());
+        let began = Instant::now();
+        let taking = Taking::start(self, batch)?;
+        let calls = taking.until(events)?;
+        self.first.set(tail);
+        Ok(Figures::new(events, body, began.elapsed(), calls))
+    }
+
+    /// As [`Channel::put`] and [`Channel::take`], at the same time: up to the last event taken. Of a
+    /// channel that is empty.
+    ///
+    /// # Errors
+    /// The log, or the delivery fails.
+    pub fn both(&self, load: &Load, batch: u32, span: Duration) -> Result<Figures, BenchError> {
+        let began = Instant::now();
+        let taking = Taking::start(self, batch)?;
+        let calls = self.produce(load, began, span)?;
+        let puts: usize = calls.iter().map(|calls| calls.0.len()).sum();
+        taking.until(puts as u64 * u64::from(load.batch))?;
+        self.first.set(self.channel.log().tails().durable_tail);
+        Ok(Figures::of_puts(load, began.elapsed(), calls))
+    }
+
+    /// Waits until a sink has the first event.
+    ///
+    /// # Errors
+    /// The delivery fails.
+    pub fn first(&self) -> Result<(), BenchError> {
+        Taking::start(self, 100)?.until(1).map(drop)
+    }
+
+    fn produce(
+        &self,
+        load: &Load,
+        began: Instant,
+        span: Duration,
+    ) -> Result<Vec<Calls>, BenchError> {
+        let channel = &self.channel;
+        let task = |_| produce_task(Arc::clone(channel), *load, began, span);
+        match load.style {
+            Style::Tasks => on_one_thread((0..load.producers).map(task)),
+            Style::Threads => std::thread::scope(|scope| {
+                let producers: Vec<_> = (0..load.producers)
+                    .map(|_| scope.spawn(move || produce(channel, load, began, span)))
+                    .collect();
+                let join =
+                    |producer: std::thread::ScopedJoinHandle<'_, Result<Calls, LogError>>| {
+                        producer.join().expect("a producer does not panic")
+                    };
+                Ok(producers.into_iter().map(join).collect::<Result<_, _>>()?)
+            }),
+        }
     }
 }
 
-/// One producer; how long each of its puts took.
+/// One producer with a thread of its own.
 fn produce(
-    log: &Log,
-    options: &Options,
+    channel: &LogChannel,
+    load: &Load,
     began: Instant,
     span: Duration,
-) -> Result<Vec<Duration>, LogError> {
-    let body = vec![b'x'; options.body as usize];
-    let bytes = options.batch as usize * (body.len() + 64);
-    let mut calls = Vec::new();
+) -> Result<Calls, LogError> {
+    let body = vec![b'x'; load.body as usize];
+    let mut calls = Calls::new(span);
     while began.elapsed() < span {
         let call = Instant::now();
-        let mut batch = BatchBuilder::with_capacity(bytes);
-        for _ in 0..options.batch {
-            let headers = [("host", "bench"), ("n", "1")];
-            batch.push_with(|out| encode_event(headers.into_iter(), &body, out));
-        }
-        log.put(batch)?;
-        calls.push(call.elapsed());
+        channel.log().put(load.batch(&body))?;
+        calls.note(call);
     }
     Ok(calls)
 }
 
+/// One producer that is a task, as a source is.
+async fn produce_task(
+    channel: Arc<LogChannel>,
+    load: Load,
+    began: Instant,
+    span: Duration,
+) -> Result<Calls, BenchError> {
+    let body = vec![b'x'; load.body as usize];
+    let mut calls = Calls::new(span);
+    while began.elapsed() < span {
+        let call = Instant::now();
+        channel.put(load.batch(&body)).await?;
+        calls.note(call);
+    }
+    Ok(calls)
+}
+
+/// Events that stay in the log while only puts are measured.
+pub(super) fn kept_events(body: u32) -> u64 {
+    BACKLOG_BYTES / (u64::from(body) + 40)
+}
+
 /// Gives back what is too much, so that the log neither grows for ever nor is empty.
 fn reclaim(
-    log: &Log,
-    options: &Options,
+    channel: &LogChannel,
+    load: &Load,
     first: Offset,
     done: &AtomicBool,
 ) -> Result<Offset, LogError> {
-    let backlog = BACKLOG_BYTES / (u64::from(options.body) + 40);
+    let log = channel.log();
+    let backlog = kept_events(load.body);
     let mut released = first;
     loop {
         let last = done.load(Ordering::Relaxed);
@@ -133,6 +217,87 @@ fn reclaim(
             return Ok(released);
         }
         std::thread::sleep(CURSOR_SYNC);
+    }
+}
+
+/// A delivery under way to one sink that counts.
+struct Taking<'a> {
+    runtime: &'a Runtime,
+    delivery: Delivery,
+    taken: watch::Receiver<u64>,
+    calls: std::sync::mpsc::Receiver<Vec<Duration>>,
+}
+
+impl Taking<'_> {
+    fn start(channel: &Channel, batch: u32) -> Result<Taking<'_>, BenchError> {
+        let (count, taken) = watch::channel(0);
+        let (done, calls) = std::sync::mpsc::channel();
+        let sink = Counter { batch, taken: 0, count, calls: Vec::new(), last: None, done };
+        let options = SinkOptions { batch_events_max: batch, ..SinkOptions::named("k") };
+        let group = GroupOptions {
+            name: "default".into(),
+            sinks: vec![options],
+            start: Start::At(channel.first.get()),
+            ..Default::default()
+        };
+        let options = DispatchOptions { groups: vec![group], seed: 1 };
+        let sinks = vec![("k".to_owned(), Box::new(sink) as Box<dyn Sink>)];
+        let handle = channel.runtime.handle();
+        let delivery = Delivery::of_channel(&channel.channel, options, sinks, handle);
+        let delivery = delivery.map_err(BenchError::io("start a delivery"))?;
+        Ok(Taking { runtime: &channel.runtime, delivery, taken, calls })
+    }
+
+    /// Ends it when it has taken so many events; how long each batch took.
+    fn until(self, events: u64) -> Result<Vec<Duration>, BenchError> {
+        let Taking { runtime, mut delivery, mut taken, calls } = self;
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                // an error: the sink is gone, and the delivery says why
+                _ = taken.wait_for(|taken| *taken >= events) => {}
+                ended = delivery.ended() => return ended,
+            }
+            delivery.end(Ending::Finish);
+            delivery.ended().await
+        });
+        ended.map_err(BenchError::Delivery)?;
+        Ok(calls.recv().unwrap_or_default())
+    }
+}
+
+/// A sink that looks at each event.
+struct Counter {
+    batch: u32,
+    taken: u64,
+    count: watch::Sender<u64>,
+    /// From one batch to the next.
+    calls: Vec<Duration>,
+    last: Option<Instant>,
+    done: std::sync::mpsc::Sender<Vec<Duration>>,
+}
+
+#[async_trait]
+impl Sink for Counter {
+    async fn open(&mut self) -> Result<(), SinkError> {
+        self.last = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
+        self.taken += look_at(batch);
+        let _ = self.count.send(self.taken); // nobody waits any more
+        let now = Instant::now();
+        self.calls.extend(self.last.replace(now).map(|last| now - last));
+        Outcome::Delivered
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        let _ = self.done.send(std::mem::take(&mut self.calls));
+        Ok(())
+    }
+
+    fn batch_events_max(&self) -> u32 {
+        self.batch
     }
 }
 

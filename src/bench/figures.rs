@@ -1,5 +1,6 @@
 //! Figures of one measurement: throughput, and latency by quantile.
 
+use super::load::{Calls, Load};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -25,9 +26,18 @@ pub struct Latency {
     pub p99_us: f64,
     /// 999 of 1000 did.
     pub p999_us: f64,
+    /// All did.
+    pub max_us: f64,
 }
 
 impl Figures {
+    /// Of the puts of all producers in `took`.
+    pub(super) fn of_puts(load: &Load, took: Duration, calls: Vec<Calls>) -> Figures {
+        let calls: Vec<_> = calls.into_iter().flat_map(|calls| calls.0).collect();
+        let events = calls.len() as u64 * u64::from(load.batch);
+        Figures::new(events, load.body, took, calls)
+    }
+
     /// Of `events` with bodies of `body` bytes in `took`.
     pub(super) fn new(events: u64, body: u32, took: Duration, calls: Vec<Duration>) -> Figures {
         let events_per_s = events as f64 / took.as_secs_f64();
@@ -54,7 +64,12 @@ impl Latency {
             let rank = (calls.len() as f64 * q).ceil() as usize;
             calls.get(rank.max(1) - 1).map_or(0.0, |took| took.as_nanos() as f64 / 1e3)
         };
-        Latency { p50_us: quantile(0.5), p99_us: quantile(0.99), p999_us: quantile(0.999) }
+        Latency {
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
+            max_us: quantile(1.0),
+        }
     }
 
     /// The one of the lower median.
@@ -72,8 +87,8 @@ impl fmt::Display for Figures {
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50_us, p99_us, p999_us } = self;
-        write!(f, "{p50_us:>6.0} µs {p99_us:>6.0} µs {p999_us:>6.0} µs")
+        let Latency { p50_us, p99_us, p999_us, max_us } = self;
+        write!(f, "{p50_us:>6.0} µs {p99_us:>6.0} µs {p999_us:>6.0} µs {max_us:>6.0} µs")
     }
 }
 
@@ -85,7 +100,8 @@ mod tests {
     fn quantiles_are_those_of_the_sorted_calls() {
         let calls = (1..=1000).rev().map(Duration::from_micros).collect();
         let latency = Latency::of(calls);
-        assert_eq!(latency, Latency { p50_us: 500.0, p99_us: 990.0, p999_us: 999.0 });
+        let (p50_us, p99_us, p999_us, max_us) = (500.0, 990.0, 999.0, 1000.0);
+        assert_eq!(latency, Latency { p50_us, p99_us, p999_us, max_us });
         assert_eq!(Latency::of(vec![Duration::from_micros(7)]).p999_us, 7.0);
         assert_eq!(Latency::of(Vec::new()).p50_us, 0.0);
     }

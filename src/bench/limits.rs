@@ -1,30 +1,32 @@
 //! What the disk can do without a log: positioned writes and `fdatasync`, nothing else.
 
-use super::{BenchError, Figures, Latency, Options};
+use super::load::{Calls, Load, Style, on_one_thread};
+use super::{BenchError, Figures, Latency};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Bytes of the file that is written to, round and round: as a log's recycled segments.
 const FILE_BYTES: u64 = 256 << 20;
 const BLOCK: u64 = 4096;
+/// Slices of one vectored write, at most.
+const SLICES_MAX: usize = 1024;
 
-/// A prepared file, and the load of the bare loop.
-pub(super) struct Bare {
+/// A prepared file.
+pub struct Bare {
     file: File,
-    producers: u32,
-    /// What one put of the log under test stores.
-    put_bytes: usize,
-    batch: u32,
-    body: u32,
 }
 
 impl Bare {
     /// Makes and zero-fills the file.
-    pub(super) fn new(dir: &Path, options: &Options) -> Result<Bare, BenchError> {
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn new(dir: &Path) -> Result<Bare, BenchError> {
         let path = dir.join("bare");
         let io = || BenchError::io(format!("prepare {}", path.display()));
         let file = File::options().read(true).write(true).create_new(true).open(&path);
@@ -34,14 +36,14 @@ impl Bare {
             file.write_all_at(&zeros, at).map_err(io())?;
         }
         file.sync_all().map_err(io())?;
-        let Options { producers, batch, body, .. } = *options;
-        // as in the log: a frame of 8 bytes and two small headers an event, 64 bytes a batch
-        let put_bytes = (batch as usize * (body as usize + 25)).next_multiple_of(64) + 64;
-        Ok(Bare { file, producers, put_bytes, batch, body })
+        Ok(Bare { file })
     }
 
     /// One write of 4 KiB and its `fdatasync` after the other; the latency of both together.
-    pub(super) fn fdatasync(&self, span: Duration) -> Result<Latency, BenchError> {
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn fdatasync(&self, span: Duration) -> Result<Latency, BenchError> {
         let (began, block) = (Instant::now(), vec![b'x'; BLOCK as usize]);
         let (mut calls, mut at) = (Vec::new(), 0);
         while began.elapsed() < span {
@@ -54,7 +56,10 @@ impl Bare {
     }
 
     /// Sequential writes, MB/s.
-    pub(super) fn sequential(&self, span: Duration) -> Result<f64, BenchError> {
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sequential(&self, span: Duration) -> Result<f64, BenchError> {
         let (began, block) = (Instant::now(), vec![b'x'; 4 << 20]);
         let (mut written, mut at) = (0u64, 0);
         while began.elapsed() < span {
@@ -70,49 +75,44 @@ impl Bare {
 
     /// The bare group-commit loop: producers hand their bytes to one thread, which writes and syncs
     /// all that waits and wakes them.
-    pub(super) fn group_commit(&self, span: Duration) -> Result<Figures, BenchError> {
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn group_commit(&self, load: &Load, span: Duration) -> Result<Figures, BenchError> {
         let began = Instant::now();
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         let (calls, written) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| self.commit_groups(&queue));
-            let producers: Vec<_> = (0..self.producers)
-                .map(|_| scope.spawn(|| self.produce(&queue, began, span)))
-                .collect();
-            let calls: Vec<Duration> = producers
-                .into_iter()
-                .flat_map(|producer| producer.join().expect("a producer does not panic"))
-                .collect();
+            let calls = match load.style {
+                Style::Threads => {
+                    let producers: Vec<_> = (0..load.producers)
+                        .map(|_| scope.spawn(|| produce(&queue, load, began, span)))
+                        .collect();
+                    let join = |producer: std::thread::ScopedJoinHandle<'_, Calls>| {
+                        producer.join().expect("a producer does not panic")
+                    };
+                    producers.into_iter().map(join).collect()
+                }
+                Style::Tasks => {
+                    let task = |_| produce_task(Arc::clone(&queue), *load, began, span);
+                    let done: Result<_, std::convert::Infallible> =
+                        on_one_thread((0..load.producers).map(task));
+                    done.unwrap_or_else(|never| match never {})
+                }
+            };
             queue.state().closing = true;
-            queue.changed.notify_all();
+            queue.queued.notify_one();
             (calls, writer.join().expect("the writer does not panic"))
         });
         written.map_err(BenchError::io("write a group"))?;
-        let events = calls.len() as u64 * u64::from(self.batch);
-        Ok(Figures::new(events, self.body, began.elapsed(), calls))
-    }
-
-    fn produce(&self, queue: &Queue, began: Instant, span: Duration) -> Vec<Duration> {
-        let mut calls = Vec::new();
-        while began.elapsed() < span {
-            let call = Instant::now();
-            // the bytes of a put are new ones each time, as a source's are
-            if !queue.put(vec![b'x'; self.put_bytes]) {
-                break;
-            }
-            calls.push(call.elapsed());
-        }
-        calls
+        Ok(Figures::of_puts(load, began.elapsed(), calls))
     }
 
     fn commit_groups(&self, queue: &Queue) -> io::Result<()> {
         let mut at = 0;
-        while let Some((group, last)) = queue.take() {
+        while let Some((group, number)) = queue.take() {
             let written = self.write_group(&group, &mut at);
-            let mut state = queue.state();
-            state.done = last;
-            state.failed |= written.is_err();
-            drop(state);
-            queue.changed.notify_all();
+            queue.finish(number, written.is_err());
             written?;
         }
         Ok(())
@@ -125,7 +125,7 @@ impl Bare {
         }
         let slices: Vec<_> = group.iter().map(|put| io::IoSlice::new(put)).collect();
         let mut place = *at;
-        for slices in slices.chunks(1024) {
+        for slices in slices.chunks(SLICES_MAX) {
             let all = slices.iter().map(|slice| slice.len()).sum::<usize>();
             let written = rustix::io::pwritev(&self.file, slices, place)?;
             if written < all {
@@ -144,11 +144,47 @@ impl Bare {
     }
 }
 
+/// One producer with a thread of its own.
+fn produce(queue: &Queue, load: &Load, began: Instant, span: Duration) -> Calls {
+    let mut calls = Calls::new(span);
+    while began.elapsed() < span {
+        let call = Instant::now();
+        // the bytes of a put are new ones each time, as a source's are
+        let number = queue.put(vec![b'x'; load.put_bytes()]);
+        if !queue.wait(number) {
+            break;
+        }
+        calls.note(call);
+    }
+    calls
+}
+
+/// One producer that is a task.
+async fn produce_task(
+    queue: Arc<Queue>,
+    load: Load,
+    began: Instant,
+    span: Duration,
+) -> Result<Calls, std::convert::Infallible> {
+    let mut calls = Calls::new(span);
+    let mut done = queue.done.subscribe();
+    while began.elapsed() < span {
+        let call = Instant::now();
+        let number = queue.put(vec![b'x'; load.put_bytes()]);
+        let waited = done.wait_for(|done| *done >= number).await;
+        if waited.is_err() || queue.state().failed {
+            break;
+        }
+        calls.note(call);
+    }
+    Ok(calls)
+}
+
 #[derive(Default)]
 struct State {
     waiting: Vec<Vec<u8>>,
-    /// Puts handed in so far, and how many of them are synced.
-    put: u64,
+    /// Groups that were taken, and how many of them are synced.
+    taken: u64,
     done: u64,
     closing: bool,
     failed: bool,
@@ -157,32 +193,61 @@ struct State {
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
-    changed: Condvar,
+    queued: Condvar,
+    /// Two groups have waiters at most: that under way, and the next. Nobody wakes for another's.
+    synced: [Condvar; 2],
+    /// The same for tasks.
+    done: watch::Sender<u64>,
 }
 
 impl Queue {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Hands bytes in and waits until they are synced; false if that failed.
-    fn put(&self, bytes: Vec<u8>) -> bool {
-        let mut state = self.state();
-        state.waiting.push(bytes);
-        state.put += 1;
-        let ticket = state.put;
-        self.changed.notify_all();
-        let wait = |state: &mut State| state.done < ticket && !state.failed;
-        !self.changed.wait_while(state, wait).expect("no holder panics").failed
+    fn synced(&self, number: u64) -> &Condvar {
+        &self.synced[number as usize % 2]
     }
 
-    /// Everything that waits, and the number of the last; `None` at the end.
+    /// Hands bytes in; the number of their group.
+    fn put(&self, bytes: Vec<u8>) -> u64 {
+        let mut state = self.state();
+        state.waiting.push(bytes);
+        let (number, first) = (state.taken + 1, state.waiting.len() == 1);
+        drop(state);
+        if first {
+            self.queued.notify_one();
+        }
+        number
+    }
+
+    /// Waits until a group is synced; false if that failed.
+    fn wait(&self, number: u64) -> bool {
+        let wait = |state: &mut State| state.done < number && !state.failed;
+        !self.synced(number).wait_while(self.state(), wait).expect("no holder panics").failed
+    }
+
+    /// Everything that waits, as a group with its number; `None` at the end.
     fn take(&self) -> Option<(Vec<Vec<u8>>, u64)> {
         let wait = |state: &mut State| state.waiting.is_empty() && !state.closing;
-        let mut state = self.changed.wait_while(self.state(), wait).expect("no holder panics");
+        let mut state = self.queued.wait_while(self.state(), wait).expect("no holder panics");
         if state.waiting.is_empty() {
             return None;
         }
-        Some((std::mem::take(&mut state.waiting), state.put))
+        state.taken += 1;
+        Some((std::mem::take(&mut state.waiting), state.taken))
+    }
+
+    fn finish(&self, number: u64, failed: bool) {
+        let mut state = self.state();
+        state.done = number;
+        state.failed |= failed;
+        drop(state);
+        self.done.send_replace(number);
+        if failed {
+            self.synced.iter().for_each(Condvar::notify_all);
+        } else {
+            self.synced(number).notify_all();
+        }
     }
 }

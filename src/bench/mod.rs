@@ -5,15 +5,25 @@
 mod channel;
 mod figures;
 mod limits;
+mod load;
 
+pub use channel::Channel;
 pub use figures::{Figures, Latency};
+pub use limits::Bare;
+pub use load::{Load, Style};
 
+use crate::channel::PutError;
 use crate::log::{Durability, LogError};
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Bytes of events that a take finds: they fit into memory.
+const BACKLOG_BYTES: u64 = 512 << 20;
+/// Events of a take.
+const TAKE_BATCH: u32 = 1000;
 
 /// What is measured.
 #[derive(Args, Clone, Debug)]
@@ -67,10 +77,14 @@ pub struct Report {
     pub body: u32,
     /// As asked for.
     pub fsync: String,
-    /// Puts of all producers.
+    /// Puts of all producers, each with a thread of its own.
     pub put: Figures,
-    /// One reader that acknowledges each batch, from a full log.
+    /// The same, of producers that are tasks of one thread, as sources are.
+    pub put_tasks: Figures,
+    /// One sink that takes a full channel, through the agent's delivery.
     pub take: Figures,
+    /// Puts of tasks and takes at the same time.
+    pub both: Figures,
     /// One producer that puts one event at a time.
     pub single_put: Figures,
     /// What the disk can do.
@@ -88,6 +102,8 @@ pub struct Limits {
     pub sequential_mb_per_s: f64,
     /// The same producers and bytes, a positioned write and one `fdatasync` a group, nothing else.
     pub group_commit: Figures,
+    /// The same, of producers that are tasks of one thread.
+    pub group_commit_tasks: Figures,
 }
 
 /// The log against the limits of the same run.
@@ -95,6 +111,8 @@ pub struct Limits {
 pub struct Ratios {
     /// Events/s of puts to those of the bare group-commit loop.
     pub put_to_group_commit: f64,
+    /// The same, of producers that are tasks.
+    pub put_tasks_to_group_commit: f64,
     /// Bytes/s of puts to those of sequential writes.
     pub put_to_sequential: f64,
     /// Median of a lone single-event put to that of one bare `fdatasync`.
@@ -115,6 +133,12 @@ pub enum BenchError {
     /// Of the log under test.
     #[error("the log under test: {0}")]
     Log(#[from] LogError),
+    /// Of its channel.
+    #[error("the channel under test: {0}")]
+    Put(#[from] PutError),
+    /// Of what takes from it.
+    #[error("the delivery under test: {0}")]
+    Delivery(String),
 }
 
 impl BenchError {
@@ -124,7 +148,7 @@ impl BenchError {
     }
 }
 
-/// Measures; takes about `rounds` × 6 × `seconds`.
+/// Measures; takes about `rounds` × 10 × `seconds`.
 ///
 /// # Errors
 /// The directory can't be made or written to, or is full.
@@ -134,70 +158,103 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let scratch = tempfile::Builder::new().prefix("walctl-bench-").tempdir_in(&options.dir);
     let scratch = scratch.map_err(BenchError::io(format!("make a directory in {shown}")))?;
     let span = Duration::from_secs_f64(options.seconds);
-    let bare = limits::Bare::new(scratch.path(), options)?;
-    let channel = channel::Bench::new(&scratch.path().join("log"), options)?;
-    let single = channel::Bench::new(&scratch.path().join("single"), &alone(options))?;
-    channel.put(span)?; // once uncounted: segments are made, then recycled
+    let Options { producers, batch, body, fsync, .. } = *options;
+    let threads = Load { producers, batch, body, style: Style::Threads };
+    let tasks = Load { style: Style::Tasks, ..threads };
+    let alone = Load { producers: 1, batch: 1, ..threads };
+    let bare = Bare::new(scratch.path())?;
+    let channel = Channel::open(&scratch.path().join("put"), fsync)?;
+    // once uncounted: segments are made, later ones are recycled
+    channel.fill(channel::kept_events(body), body)?;
+    channel.put(&threads, span)?;
     let mut best: Option<Report> = None;
     for _ in 0..options.rounds {
         let fdatasync = bare.fdatasync(span)?;
-        let single_put = single.put(span)?;
-        let group_commit = bare.group_commit(span)?;
-        let put = channel.put(span)?;
+        let single_put = channel.put(&alone, span)?;
+        let group_commit = bare.group_commit(&threads, span)?;
+        let put = channel.put(&threads, span)?;
+        let group_commit_tasks = bare.group_commit(&tasks, span)?;
+        let put_tasks = channel.put(&tasks, span)?;
         let sequential_mb_per_s = bare.sequential(span)?;
-        let take = channel.take()?;
-        let limits = Limits { fdatasync, sequential_mb_per_s, group_commit };
-        let round = Report::new(options, put, take, single_put, limits);
+        let (take, both) = taken(scratch.path(), options)?;
+        let limits = Limits { fdatasync, sequential_mb_per_s, group_commit, group_commit_tasks };
+        let ratios = Ratios::of(&put, &put_tasks, &single_put, &limits);
+        let fsync = fsync_word(fsync);
+        let round = Report {
+            producers,
+            batch,
+            body,
+            fsync,
+            put,
+            put_tasks,
+            take,
+            both,
+            single_put,
+            limits,
+            ratios,
+        };
         best = Some(best.map_or_else(|| round.clone(), |best| best.better(&round)));
     }
     Ok(best.expect("a round at least"))
 }
 
-/// The same, for one producer of single events.
-fn alone(options: &Options) -> Options {
-    Options { producers: 1, batch: 1, ..options.clone() }
+/// What is measured of takes, each in a channel of its own.
+fn taken(scratch: &Path, options: &Options) -> Result<(Figures, Figures), BenchError> {
+    let Options { producers, batch, body, fsync, .. } = *options;
+    let span = Duration::from_secs_f64(options.seconds);
+    let dir = scratch.join("take");
+    let fresh = || {
+        let _ = std::fs::remove_dir_all(&dir); // the first time it is not there
+        Channel::open(&dir, fsync)
+    };
+    let channel = fresh()?;
+    // as many events as memory has room for, and less where less time is asked for
+    let bytes = (BACKLOG_BYTES as f64 * options.seconds.min(1.0)) as u64;
+    channel.fill((bytes / (u64::from(body) + 40)).max(u64::from(TAKE_BATCH)), body)?;
+    let take = channel.take(TAKE_BATCH, body)?;
+    drop(channel);
+    let tasks = Load { producers, batch, body, style: Style::Tasks };
+    let channel = fresh()?;
+    channel.both(&tasks, TAKE_BATCH, span)?; // once uncounted, as above
+    let both = channel.both(&tasks, TAKE_BATCH, span)?;
+    drop(channel);
+    std::fs::remove_dir_all(&dir).map_err(BenchError::io("remove what was taken"))?;
+    Ok((take, both))
+}
+
+fn fsync_word(durability: Durability) -> String {
+    match durability {
+        Durability::Always => "always".to_owned(),
+        Durability::Interval(interval) => format!("interval:{}", interval.as_millis()),
+        Durability::Os => "os".to_owned(),
+    }
 }
 
 impl Report {
-    fn new(
-        options: &Options,
-        put: Figures,
-        take: Figures,
-        single_put: Figures,
-        limits: Limits,
-    ) -> Report {
-        let ratios = Ratios::of(&put, &single_put, &limits);
-        let fsync = match options.fsync {
-            Durability::Always => "always".to_owned(),
-            Durability::Interval(interval) => format!("interval:{}", interval.as_millis()),
-            Durability::Os => "os".to_owned(),
-        };
-        let Options { producers, batch, body, .. } = *options;
-        Report { producers, batch, body, fsync, put, take, single_put, limits, ratios }
-    }
-
     /// Each figure's better one, limits too: the machine's noise only ever takes away.
     fn better(&self, other: &Report) -> Report {
+        let (own, others) = (&self.limits, &other.limits);
         let limits = Limits {
-            fdatasync: self.limits.fdatasync.better(&other.limits.fdatasync),
-            sequential_mb_per_s: self
-                .limits
-                .sequential_mb_per_s
-                .max(other.limits.sequential_mb_per_s),
-            group_commit: self.limits.group_commit.better(&other.limits.group_commit),
+            fdatasync: own.fdatasync.better(&others.fdatasync),
+            sequential_mb_per_s: own.sequential_mb_per_s.max(others.sequential_mb_per_s),
+            group_commit: own.group_commit.better(&others.group_commit),
+            group_commit_tasks: own.group_commit_tasks.better(&others.group_commit_tasks),
         };
         let put = self.put.better(&other.put);
+        let put_tasks = self.put_tasks.better(&other.put_tasks);
         let single_put = self.single_put.quicker(&other.single_put);
-        let ratios = Ratios::of(&put, &single_put, &limits);
-        let take = self.take.better(&other.take);
-        Report { put, take, single_put, limits, ratios, ..self.clone() }
+        let ratios = Ratios::of(&put, &put_tasks, &single_put, &limits);
+        let (take, both) = (self.take.better(&other.take), self.both.better(&other.both));
+        Report { put, put_tasks, take, both, single_put, limits, ratios, ..self.clone() }
     }
 }
 
 impl Ratios {
-    fn of(put: &Figures, single_put: &Figures, limits: &Limits) -> Ratios {
+    fn of(put: &Figures, put_tasks: &Figures, single_put: &Figures, limits: &Limits) -> Ratios {
         Ratios {
             put_to_group_commit: put.events_per_s / limits.group_commit.events_per_s,
+            put_tasks_to_group_commit: put_tasks.events_per_s
+                / limits.group_commit_tasks.events_per_s,
             put_to_sequential: put.mb_per_s / limits.sequential_mb_per_s,
             single_put_to_fdatasync: single_put.latency.p50_us / limits.fdatasync.p50_us,
         }
@@ -210,17 +267,25 @@ impl fmt::Display for Report {
         writeln!(f, "{producers} producers, puts of {batch} × {body} B, fsync = {fsync}")?;
         writeln!(
             f,
-            "{:26} {:>11} {:>8} {:>9} {:>9} {:>9}",
-            "", "events/s", "MB/s", "p50", "p99", "p99.9"
+            "{:26} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9}",
+            "", "events/s", "MB/s", "p50", "p99", "p99.9", "max"
         )?;
-        writeln!(f, "{:26} {}", "put", self.put)?;
-        writeln!(f, "{:26} {}", "take", self.take)?;
-        writeln!(f, "{:26} {}", "one producer, one event", self.single_put)?;
+        for (name, figures) in [
+            ("put", &self.put),
+            ("put, producers are tasks", &self.put_tasks),
+            ("take", &self.take),
+            ("put (tasks) and take", &self.both),
+            ("one producer, one event", &self.single_put),
+        ] {
+            writeln!(f, "{name:26} {figures}")?;
+        }
         writeln!(f, "this disk, without a log:")?;
         writeln!(f, "{:26} {}", "  write + fdatasync, bare", limits.group_commit)?;
+        writeln!(f, "{:26} {}", "  the same of tasks", limits.group_commit_tasks)?;
         writeln!(f, "{:26} {:>20} {}", "  fdatasync of 4 KiB", "", limits.fdatasync)?;
         writeln!(f, "{:26} {:>20.0}", "  sequential writes", limits.sequential_mb_per_s)?;
         writeln!(f, "put / bare loop {:.2}", ratios.put_to_group_commit)?;
+        writeln!(f, "put / bare loop, tasks {:.2}", ratios.put_tasks_to_group_commit)?;
         writeln!(f, "put / sequential {:.2}", ratios.put_to_sequential)?;
         writeln!(f, "single put / fdatasync {:.2} (p50)", ratios.single_put_to_fdatasync)
     }

@@ -174,9 +174,7 @@ impl Log {
                 return Err(self.full());
             }
         }
-        let ticket = self.writer.submit(batch.seal());
-        self.writer.lead();
-        ticket::block_on(ticket, None).expect("no deadline")
+        self.writer.put(batch.seal())
     }
 
     /// Waits for room for `batch`; the next [`Log::submit`] of it has a place. Drop the future to

@@ -2,7 +2,7 @@
 
 use super::error::LogError;
 use super::sync::thread::{self, Thread};
-use super::sync::{Arc, Instant, Mutex};
+use super::sync::{Arc, Condvar, Instant, Mutex};
 use crate::offset::OffsetRange;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -34,6 +34,52 @@ impl Ticket {
         assert!(state.result.is_none(), "a put has one result");
         state.result = Some(result);
         state.waker.take()
+    }
+
+    /// The result, if it is in.
+    pub(super) fn result(&self) -> Option<PutResult> {
+        self.0.lock().expect("no holder panics").result.clone()
+    }
+}
+
+/// Where threads wait for their puts, a crowd at a time: one call to the system wakes all of a
+/// crowd, however many they are. A crowd are those who queued between two groups.
+#[derive(Default)]
+pub(super) struct Crowds {
+    /// Who waits, by crowd. Held to look at a ticket before a wait, and before a wake: none is
+    /// missed.
+    waiting: Mutex<[usize; 2]>,
+    /// The crowd whose group is under way, and the one that queues meanwhile.
+    woken: [Condvar; 2],
+}
+
+impl Crowds {
+    /// Blocks until the result of a put is in, which is of crowd `number`.
+    pub(super) fn wait(&self, ticket: &Ticket, number: u64) -> PutResult {
+        let crowd = number as usize % 2;
+        let mut waiting = self.waiting.lock().expect("no holder panics");
+        loop {
+            if let Some(result) = ticket.result() {
+                return result;
+            }
+            waiting[crowd] += 1;
+            waiting = self.woken[crowd].wait(waiting).expect("no holder panics");
+            waiting[crowd] -= 1;
+        }
+    }
+
+    /// Wakes crowd `number`: results are in.
+    pub(super) fn wake(&self, number: u64) {
+        let crowd = number as usize % 2;
+        if self.waiting.lock().expect("no holder panics")[crowd] > 0 {
+            self.woken[crowd].notify_all();
+        }
+    }
+
+    /// Wakes all.
+    pub(super) fn wake_all(&self) {
+        self.wake(0);
+        self.wake(1);
     }
 }
 

@@ -5,10 +5,12 @@
 //! and puts that arrive during a sync share the next one.
 
 mod core;
+mod gather;
 mod group;
 mod reclaim;
 
 use self::core::Core;
+use self::gather::Returns;
 use super::batch::SealedBatch;
 use super::defect::{Defect, planted};
 use super::error::LogError;
@@ -21,7 +23,7 @@ use super::storage::StorageFile;
 use super::sync::{
     Arc, AtomicBool, Condvar, Instant, Mutex, MutexGuard, OnceLock, Ordering, RwLock,
 };
-use super::ticket::{PutResult, Ticket};
+use super::ticket::{Crowds, PutResult, Ticket};
 use crate::offset::Offset;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -57,6 +59,12 @@ struct Pending {
 #[derive(Default)]
 struct Queue {
     pending: VecDeque<Pending>,
+    /// Bytes of them.
+    bytes: usize,
+    /// Who queues now; see [`Crowds`].
+    crowd: u64,
+    /// Who gathers a group wants to be told when so many are here.
+    wanted: Option<usize>,
     closing: bool,
 }
 
@@ -80,6 +88,8 @@ pub(super) struct Writer {
     pub(super) segments: RwLock<VecDeque<Arc<Segment>>>,
     queue: Mutex<Queue>,
     queued: Condvar,
+    gathered: Condvar,
+    crowds: Crowds,
     core: Mutex<Core>,
     tails: Mutex<Tails>,
     poison: OnceLock<String>,
@@ -135,6 +145,7 @@ impl Writer {
             gap: resume.gap,
             tails,
             evident_lsn: lsn,
+            returns: Returns::default(),
             last_time_ns: resume.previous.map_or(0, |(_, end)| end.last_time_ms * 1_000_000),
         };
         let writer = Writer {
@@ -147,6 +158,8 @@ impl Writer {
             segments: RwLock::new(segments),
             queue: Mutex::default(),
             queued: Condvar::new(),
+            gathered: Condvar::new(),
+            crowds: Crowds::default(),
             core: Mutex::new(core),
             tails: Mutex::new(tails),
             poison: OnceLock::new(),
@@ -163,15 +176,33 @@ impl Writer {
 
     /// Queues a batch that has its place in the room. The ticket says what became of it.
     pub(super) fn submit(&self, batch: SealedBatch) -> Ticket {
+        self.enqueue(batch).0
+    }
+
+    /// As [`Writer::submit`], and waits for what became of it; the caller leads if nobody does.
+    pub(super) fn put(&self, batch: SealedBatch) -> PutResult {
+        let (ticket, crowd) = self.enqueue(batch);
+        self.lead();
+        self.crowds.wait(&ticket, crowd)
+    }
+
+    /// Queues a batch; its ticket, and the crowd it is of.
+    fn enqueue(&self, batch: SealedBatch) -> (Ticket, u64) {
         let ticket = Ticket::default();
         let mut queue = self.lock_queue();
+        let crowd = queue.crowd;
         if queue.closing || self.poison.get().is_some() {
             drop(queue);
             self.refuse(Pending { batch, ticket: ticket.twin() }, self.why_not());
-            return ticket;
+            return (ticket, crowd);
         }
+        queue.bytes += batch.buffer.len();
         queue.pending.push_back(Pending { batch, ticket: ticket.twin() });
-        ticket
+        if queue.wanted.is_some_and(|wanted| wanted <= queue.pending.len()) {
+            queue.wanted = None;
+            self.gathered.notify_one();
+        }
+        (ticket, crowd)
     }
 
     /// Wakes the log thread for what was submitted.
@@ -392,7 +423,11 @@ impl Writer {
     }
 
     fn refuse_all(&self, error: LogError) {
-        let pending = std::mem::take(&mut self.lock_queue().pending);
+        let mut queue = self.lock_queue();
+        let pending = std::mem::take(&mut queue.pending);
+        queue.bytes = 0;
+        drop(queue);
         pending.into_iter().for_each(|pending| self.refuse(pending, error.clone()));
+        self.crowds.wake_all();
     }
 }

@@ -1,6 +1,7 @@
 //! The writer's own state: the active segment, and where the next batch goes.
 
 use super::Tails;
+use super::gather::Returns;
 use crate::log::defect::{Defect, planted};
 use crate::log::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, GROUP_ALIGN, round_up};
 use crate::log::segment::{Segment, SegmentEnd, Summing};
@@ -26,6 +27,7 @@ pub(in crate::log) struct Core {
     /// The durable tail that the newest header on disk speaks of.
     pub(super) evident_lsn: u64,
     pub(super) last_time_ns: u64,
+    pub(super) returns: Returns,
 }
 
 impl Core {

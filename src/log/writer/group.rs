@@ -11,7 +11,7 @@ use crate::log::format::{
 };
 use crate::log::options::Durability;
 use crate::log::segment::{Segment, SegmentEnd, Summing, write_header, write_seal};
-use crate::log::sync::Arc;
+use crate::log::sync::{Arc, Instant};
 use crate::offset::Offset;
 use std::io::IoSlice;
 
@@ -24,9 +24,10 @@ impl Writer {
             self.refuse_all(error);
             return true;
         }
-        let mut group = self.take_group(core);
+        self.gather(core);
+        let (mut group, crowd) = self.take_group(core);
         match self.write_group(core, &mut group) {
-            Ok(()) => self.complete(core, group),
+            Ok(()) => self.complete(core, group, crowd),
             Err(error) => {
                 group.into_iter().for_each(|pending| self.refuse(pending, error.clone()));
                 self.refuse_all(error);
@@ -77,7 +78,7 @@ impl Writer {
     }
 
     /// Takes from the queue what fits into one group and into the active segment.
-    fn take_group(&self, core: &Core) -> Vec<Pending> {
+    fn take_group(&self, core: &Core) -> (Vec<Pending>, u64) {
         let position = core.active.as_ref().expect("made room for it").position;
         let room = (usable_end(self.options.segment_bytes) - position) as usize;
         let mut queue = self.lock_queue();
@@ -91,6 +92,7 @@ impl Writer {
                 break;
             }
             bytes += next;
+            queue.bytes -= next;
             let pending = &mut queue.pending;
             group.extend(match planted(Defect::QueueSwapped) {
                 false => pending.pop_front(),
@@ -98,7 +100,11 @@ impl Writer {
             });
         }
         assert!(!group.is_empty(), "the first one fits: room was made for it");
-        group
+        let crowd = queue.crowd;
+        if queue.pending.is_empty() {
+            queue.crowd += 1; // who comes now is not of this group
+        }
+        (group, crowd)
     }
 
     /// Places, writes and, at `always`, syncs a group.
@@ -141,7 +147,7 @@ impl Writer {
     }
 
     /// Tells everybody what has been written.
-    fn complete(&self, core: &Core, group: Vec<Pending>) {
+    fn complete(&self, core: &mut Core, group: Vec<Pending>, crowd: u64) {
         let reserved: u64 = group.iter().map(|p| p.batch.buffer.len() as u64).sum();
         let position = core.active.as_ref().map_or(0, |active| active.position);
         self.room.written(reserved, position);
@@ -149,12 +155,15 @@ impl Writer {
         self.write_state(&core.tails, false);
         let events: u64 = group.iter().map(|p| u64::from(p.batch.count)).sum();
         let mut first = Offset(core.next_offset - events);
-        let mut wakers = Vec::with_capacity(group.len());
+        let puts = group.len();
+        let mut wakers = Vec::with_capacity(puts);
         for pending in group {
             let end = first.plus(pending.batch.count.into());
             wakers.extend(pending.ticket.fill(Ok(first..end)));
             first = end;
         }
+        core.returns.woken(puts, self.lock_queue().pending.len());
+        self.crowds.wake(crowd);
         wakers.into_iter().for_each(|waker| waker.wake());
         self.notify();
     }
@@ -175,7 +184,9 @@ impl Writer {
             core.tails.durable_lsn = core.tails.written_lsn;
             self.publish(&core.tails);
         }
+        let began = Instant::now();
         let mut synced = unless(Defect::SkipSync, || active.segment.file.sync());
+        core.returns.synced(began.elapsed());
         if planted(Defect::RetrySync) {
             synced = synced.or_else(|_| active.segment.file.sync());
         }
