@@ -93,6 +93,12 @@ final class Flume implements Peer {
         return inMemory ? Math.min(CAPACITY, HEAP_FOR_EVENTS / (300 + options.body)) : CAPACITY;
     }
 
+    /** Less in memory: with a heap full of events a put would measure the garbage collector. */
+    @Override
+    public long backlog() {
+        return inMemory ? room() / 20 : CAPACITY / 2;
+    }
+
     /** An event with a body and headers of its own, as a source makes them. */
     static Event event(byte[] body) {
         Map<String, String> headers = new HashMap<>();
