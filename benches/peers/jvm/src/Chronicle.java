@@ -12,6 +12,8 @@ import net.openhft.chronicle.queue.rollcycles.LegacyRollCycles;
 /** Chronicle Queue: each event one document of headers and body. */
 final class Chronicle implements Peer {
     private static final int HEADERS = 14;
+    private static final String PUT = "a put ends with ExcerptAppender.sync, an msync(MS_SYNC) of the mapped file";
+    private static final String PLACE = "the reader's place is in a mapped file and not synced";
 
     private final Options options;
     private SingleChronicleQueue queue;
@@ -65,7 +67,12 @@ final class Chronicle implements Peer {
 
     @Override
     public String note() {
-        return "a put is followed by ExcerptAppender.sync, an msync(MS_SYNC) of the mapped file; the reader's place is mapped too and not synced";
+        switch (options.workload) {
+            case "reopen": return null;
+            case "take": return PLACE;
+            case "both": return PUT + "; " + PLACE;
+            default: return PUT;
+        }
     }
 
     private static void delete(File file) {

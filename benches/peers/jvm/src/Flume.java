@@ -11,8 +11,11 @@ import org.apache.flume.event.EventBuilder;
 
 /** Flume's channels, called as a source and a sink would, in this process. */
 final class Flume implements Peer {
-    private static final int CAPACITY = 4_000_000;
+    private static final int FILE_CAPACITY = 4_000_000;
+    private static final int MEMORY_CAPACITY = 100_000;
     private static final long HEAP_FOR_EVENTS = 2L << 30;
+    /** The object and its headers. */
+    private static final int HEAP_PER_EVENT = 300;
 
     private final Options options;
     private final boolean inMemory;
@@ -28,7 +31,7 @@ final class Flume implements Peer {
     @Override
     public void open() {
         Context context = new Context();
-        context.put("capacity", Integer.toString(CAPACITY));
+        context.put("capacity", Long.toString(room()));
         context.put("transactionCapacity", Integer.toString(Math.max(10_000, options.batch)));
         if (inMemory) {
             channel = new MemoryChannel();
@@ -87,16 +90,17 @@ final class Flume implements Peer {
         return inMemory ? "not durable: events are in memory only" : null;
     }
 
-    /** The memory channel's events lie in the heap: object, headers and body, about 300 bytes and the body. */
+    /**
+     * A memory channel that producers can fill faster than one reader empties it would end as a heap full of events,
+     * and a put as a wait for the garbage collector; with less room it is the wait for the reader that it is in an agent.
+     */
     @Override
     public long room() {
-        return inMemory ? Math.min(CAPACITY, HEAP_FOR_EVENTS / (300 + options.body)) : CAPACITY;
-    }
-
-    /** Less in memory: with a heap full of events a put would measure the garbage collector. */
-    @Override
-    public long backlog() {
-        return inMemory ? room() / 20 : CAPACITY / 2;
+        if (!inMemory) {
+            return FILE_CAPACITY;
+        }
+        long heapHolds = HEAP_FOR_EVENTS / (HEAP_PER_EVENT + options.body);
+        return options.workload.equals("take") ? heapHolds : Math.min(MEMORY_CAPACITY, heapHolds);
     }
 
     /** An event with a body and headers of its own, as a source makes them. */

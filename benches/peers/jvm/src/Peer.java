@@ -15,11 +15,6 @@ interface Peer {
         return Long.MAX_VALUE;
     }
 
-    /** How many events `put` may leave in it; what is more is taken beside, untimed. */
-    default long backlog() {
-        return Long.MAX_VALUE;
-    }
-
     interface Producer {
         /** Stores so many events. Durable: returns when they are; otherwise as fast as the peer can. */
         void put(int events, boolean durable) throws Exception;
