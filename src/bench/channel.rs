@@ -29,8 +29,30 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Stands for the cursors of a channel with one sink.
 const CURSORS: [u8; 64] = [0; 64];
 
+/// How a channel is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// When a put returns.
+    pub durability: Durability,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Groups that take from it, each everything.
+    pub groups: u32,
+    /// Sinks of each group.
+    pub sinks: u32,
+}
+
+impl Default for Setup {
+    /// The file channel's defaults, and one sink.
+    fn default() -> Setup {
+        let LogOptions { durability, segment_bytes, .. } = LogOptions::default();
+        Setup { durability, segment_bytes, groups: 1, sinks: 1 }
+    }
+}
+
 /// A file channel.
 pub struct Channel {
+    setup: Setup,
     channel: Arc<LogChannel>,
     first: std::cell::Cell<Offset>,
     runtime: Runtime,
@@ -41,8 +63,9 @@ impl Channel {
     ///
     /// # Errors
     /// Its log does not open.
-    pub fn open(dir: &Path, durability: Durability) -> Result<Channel, BenchError> {
-        let log = LogOptions { durability, ..LogOptions::default() };
+    pub fn open(dir: &Path, setup: Setup) -> Result<Channel, BenchError> {
+        let Setup { durability, segment_bytes, .. } = setup;
+        let log = LogOptions { durability, segment_bytes, ..LogOptions::default() };
         let options = ChannelOptions {
             dir: Some(dir.to_owned()),
             keep_alive: KEEP_ALIVE,
@@ -53,7 +76,7 @@ impl Channel {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(BenchError::io("start a runtime"))?;
-        Ok(Channel { channel, first: std::cell::Cell::new(opened.report.first), runtime })
+        Ok(Channel { setup, channel, first: std::cell::Cell::new(opened.report.first), runtime })
     }
 
     /// Every producer puts for `span`; nobody takes, and what is too much is given back.
@@ -92,8 +115,17 @@ impl Channel {
         Ok(log.sync()?)
     }
 
-    /// One sink takes everything there is, in batches of `batch`, through the agent's delivery; done
-    /// when the cursor is synced.
+    /// Puts as many events as stay while only puts are measured: segments are made for them, and
+    /// later ones are recycled.
+    ///
+    /// # Errors
+    /// The log fails.
+    pub fn fill_kept(&self, body: u32) -> Result<(), BenchError> {
+        self.fill(kept_events(body), body)
+    }
+
+    /// Takes everything there is, in batches of `batch`, through the agent's delivery; done when the
+    /// cursors are synced.
     ///
     /// # Errors
     /// The delivery fails.
@@ -107,8 +139,8 @@ impl Channel {
         Ok(Figures::new(events, body, began.elapsed(), calls))
     }
 
-    /// As [`Channel::put`] and [`Channel::take`], at the same time: up to the last event taken. Of a
-    /// channel that is empty.
+    /// As [`Channel::put`] and [`Channel::take`], at the same time, until as much was taken as put.
+    /// What waits already is taken first.
     ///
     /// # Errors
     /// The log, or the delivery fails.
@@ -118,8 +150,13 @@ impl Channel {
         let calls = self.produce(load, began, span)?;
         let puts: usize = calls.iter().map(|calls| calls.0.len()).sum();
         taking.until(puts as u64 * u64::from(load.batch))?;
-        self.first.set(self.channel.log().tails().durable_tail);
+        self.first.set(self.first.get().plus(puts as u64 * u64::from(load.batch)));
         Ok(Figures::of_puts(load, began.elapsed(), calls))
+    }
+
+    /// Bytes of batches that the log has written since it was opened, padding included.
+    pub fn log_bytes(&self) -> u64 {
+        self.channel.log().counts().bytes
     }
 
     /// Waits until a sink has the first event.
@@ -189,7 +226,7 @@ async fn produce_task(
 }
 
 /// Events that stay in the log while only puts are measured.
-pub(super) fn kept_events(body: u32) -> u64 {
+fn kept_events(body: u32) -> u64 {
     BACKLOG_BYTES / (u64::from(body) + 40)
 }
 
@@ -220,40 +257,49 @@ fn reclaim(
     }
 }
 
-/// A delivery under way to one sink that counts.
+/// A delivery under way to sinks that count.
 struct Taking<'a> {
     runtime: &'a Runtime,
     delivery: Delivery,
     taken: watch::Receiver<u64>,
     calls: std::sync::mpsc::Receiver<Vec<Duration>>,
+    groups: u32,
 }
 
 impl Taking<'_> {
     fn start(channel: &Channel, batch: u32) -> Result<Taking<'_>, BenchError> {
         let (count, taken) = watch::channel(0);
         let (done, calls) = std::sync::mpsc::channel();
-        let sink = Counter { batch, taken: 0, count, calls: Vec::new(), last: None, done };
-        let options = SinkOptions { batch_events_max: batch, ..SinkOptions::named("k") };
-        let group = GroupOptions {
-            name: "default".into(),
-            sinks: vec![options],
-            start: Start::At(channel.first.get()),
-            ..Default::default()
+        let Setup { groups, sinks: members, .. } = channel.setup;
+        let mut sinks = Vec::new();
+        let mut member = |group: u32, number: u32| {
+            let (count, done) = (count.clone(), done.clone());
+            let counter = Counter { batch, count, calls: Vec::new(), last: None, done };
+            let name = format!("k{group}-{number}");
+            sinks.push((name.clone(), Box::new(counter) as Box<dyn Sink>));
+            SinkOptions { batch_events_max: batch, ..SinkOptions::named(name) }
         };
-        let options = DispatchOptions { groups: vec![group], seed: 1 };
-        let sinks = vec![("k".to_owned(), Box::new(sink) as Box<dyn Sink>)];
+        let start = Start::At(channel.first.get());
+        let mut group = |number: u32| GroupOptions {
+            name: format!("g{number}"),
+            sinks: (0..members).map(|sink| member(number, sink)).collect(),
+            start,
+            ..GroupOptions::default()
+        };
+        let options = DispatchOptions { groups: (0..groups).map(&mut group).collect(), seed: 1 };
         let handle = channel.runtime.handle();
         let delivery = Delivery::of_channel(&channel.channel, options, sinks, handle);
         let delivery = delivery.map_err(BenchError::io("start a delivery"))?;
-        Ok(Taking { runtime: &channel.runtime, delivery, taken, calls })
+        Ok(Taking { runtime: &channel.runtime, delivery, taken, calls, groups })
     }
 
-    /// Ends it when it has taken so many events; how long each batch took.
+    /// Ends it when every group has taken so many events; how long each batch took.
     fn until(self, events: u64) -> Result<Vec<Duration>, BenchError> {
-        let Taking { runtime, mut delivery, mut taken, calls } = self;
+        let Taking { runtime, mut delivery, mut taken, calls, groups } = self;
+        let events = events * u64::from(groups);
         let ended = runtime.block_on(async {
             tokio::select! {
-                // an error: the sink is gone, and the delivery says why
+                // an error: the sinks are gone, and the delivery says why
                 _ = taken.wait_for(|taken| *taken >= events) => {}
                 ended = delivery.ended() => return ended,
             }
@@ -261,14 +307,14 @@ impl Taking<'_> {
             delivery.ended().await
         });
         ended.map_err(BenchError::Delivery)?;
-        Ok(calls.recv().unwrap_or_default())
+        Ok(calls.try_iter().flatten().collect())
     }
 }
 
 /// A sink that looks at each event.
 struct Counter {
     batch: u32,
-    taken: u64,
+    /// Of all sinks together.
     count: watch::Sender<u64>,
     /// From one batch to the next.
     calls: Vec<Duration>,
@@ -284,8 +330,8 @@ impl Sink for Counter {
     }
 
     async fn deliver(&mut self, batch: &EventBatch) -> Outcome {
-        self.taken += look_at(batch);
-        let _ = self.count.send(self.taken); // nobody waits any more
+        let seen = look_at(batch);
+        self.count.send_modify(|taken| *taken += seen);
         let now = Instant::now();
         self.calls.extend(self.last.replace(now).map(|last| now - last));
         Outcome::Delivered

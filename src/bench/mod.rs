@@ -7,7 +7,7 @@ mod figures;
 mod limits;
 mod load;
 
-pub use channel::Channel;
+pub use channel::{Channel, Setup};
 pub use figures::{Figures, Latency};
 pub use limits::Bare;
 pub use load::{Load, Style};
@@ -162,10 +162,11 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let threads = Load { producers, batch, body, style: Style::Threads };
     let tasks = Load { style: Style::Tasks, ..threads };
     let alone = Load { producers: 1, batch: 1, ..threads };
+    let setup = Setup { durability: fsync, ..Setup::default() };
     let bare = Bare::new(scratch.path())?;
-    let channel = Channel::open(&scratch.path().join("put"), fsync)?;
+    let channel = Channel::open(&scratch.path().join("put"), setup)?;
     // once uncounted: segments are made, later ones are recycled
-    channel.fill(channel::kept_events(body), body)?;
+    channel.fill_kept(body)?;
     channel.put(&threads, span)?;
     let mut best: Option<Report> = None;
     for _ in 0..options.rounds {
@@ -205,7 +206,7 @@ fn taken(scratch: &Path, options: &Options) -> Result<(Figures, Figures), BenchE
     let dir = scratch.join("take");
     let fresh = || {
         let _ = std::fs::remove_dir_all(&dir); // the first time it is not there
-        Channel::open(&dir, fsync)
+        Channel::open(&dir, Setup { durability: fsync, ..Setup::default() })
     };
     let channel = fresh()?;
     // as many events as memory has room for, and less where less time is asked for

@@ -28,7 +28,7 @@ final class Agent {
             "a.sources.s.port = " + options.port,
             "a.sources.s.channels = c",
             "a.channels.c.type = " + options.channel,
-            "a.channels.c.capacity = 4000000",
+            "a.channels.c.capacity = " + (options.channel.equals("memory") ? 100000 : 4000000),
             "a.channels.c.transactionCapacity = 10000",
             "a.sinks.k.type = null",
             "a.sinks.k.batchSize = 1000",
