@@ -5,10 +5,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use okaywal::{
-    Configuration, Entry, EntryId, LogManager, LogVoid, ReadChunkResult, SegmentReader,
-    WriteAheadLog,
-};
+use okaywal::{Configuration, Entry, EntryId, LogManager, LogVoid, SegmentReader, WriteAheadLog};
 
 use super::{Batch, Peer};
 use crate::Result;
@@ -52,20 +49,19 @@ impl Peer for Okaywal {
     }
 }
 
-/// Keeps the first event that recovery sees and reads past the others.
+/// Keeps the first event that recovery sees.
 #[derive(Debug)]
 struct FirstEvent {
     first: Option<Sender<Vec<u8>>>,
 }
 
 impl LogManager for FirstEvent {
+    /// Reads every chunk to its checksum: okaywal goes four bytes too far when it passes over one
+    /// by itself (0.3.1), and then takes the rest of the log for torn.
     fn recover(&mut self, entry: &mut Entry<'_>) -> io::Result<()> {
-        let Some(first) = self.first.take() else { return Ok(()) };
-        if let ReadChunkResult::Chunk(mut chunk) = entry.read_chunk()? {
-            let record = chunk.read_all()?;
-            first.send(record).map_err(io::Error::other)?;
-        }
-        Ok(())
+        let mut chunks = entry.read_all_chunks()?.into_iter().flatten();
+        let (Some(record), Some(first)) = (chunks.next(), self.first.take()) else { return Ok(()) };
+        first.send(record).map_err(io::Error::other)
     }
 
     fn checkpoint_to(
