@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::args::{Args, Workload};
-use crate::measure::{Cost, Line, Meter};
+use crate::measure::{Line, Meter};
 use crate::peer::{self, Batch, Peer};
 
 /// Events in a put where only the storing counts, not its speed.
@@ -54,7 +54,7 @@ fn put(args: &Args, peer: &dyn Peer) -> Result<Line> {
         let cost = meter.stop();
         stop.store(true, Ordering::Relaxed);
         join(keeper, "reclaiming")?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((calls?, cost))
+        Result::Ok((calls?, cost))
     })?;
     let events = calls.len() as u64 * args.batch as u64;
     Ok(Line::new(args, events, peer.note())?.with_cost(cost).with_calls(calls))
@@ -86,7 +86,7 @@ fn both(args: &Args, peer: &dyn Peer) -> Result<Line> {
         let cost = join(reader, "taking");
         stop.store(true, Ordering::Relaxed);
         join(keeper, "reclaiming")?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((calls?, cost?))
+        Result::Ok((calls?, cost?))
     })?;
     let events = calls.len() as u64 * args.batch as u64;
     Ok(Line::new(args, events, peer.note())?.with_cost(cost).with_calls(calls))
@@ -115,7 +115,7 @@ fn reopen(args: &Args) -> Result<(Line, Box<dyn Peer>)> {
     let meter = Meter::start();
     let peer = peer::open(args)?;
     let count = peer.take(1, &mut |_| ())?;
-    let cost: Cost = meter.stop();
+    let cost = meter.stop();
     if count == 0 {
         return Err(format!("no event in {}", args.dir.display()).into());
     }
@@ -167,9 +167,9 @@ fn take_all(peer: &dyn Peer, record_bytes: usize, total: &AtomicU64) -> Result<(
             thread::sleep(READER_PAUSE);
         }
     }
-    let total = total.load(Ordering::Relaxed);
-    if taken > total && total > 0 {
-        return Err(format!("took {taken} events, but {total} were put").into());
+    let put = total.load(Ordering::Relaxed);
+    if taken > put {
+        return Err(format!("took {taken} events, but {put} were put").into());
     }
     Ok(())
 }

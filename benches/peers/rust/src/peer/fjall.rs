@@ -37,9 +37,8 @@ impl Fjall {
     pub fn open(args: &Args) -> Result<Self> {
         let keep_bytes = if args.workload == Workload::Put { KEEP_BYTES } else { u64::MAX };
         // The bodies do not compress; the peer need not try.
-        let database = Database::builder(&args.dir)
-            .journal_compression(CompressionType::None)
-            .open()?;
+        let database =
+            Database::builder(&args.dir).journal_compression(CompressionType::None).open()?;
         let events = database.keyspace("events", || {
             KeyspaceCreateOptions::default()
                 .data_block_compression_policy(CompressionPolicy::disabled())
