@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 const HEADERS: &[u8; 14] = b"host=bench;n=1";
 
 #[derive(Parser)]
-#[command(name = "levada-peers-rust", version, about = "Runs one workload on one log", long_about = None)]
+#[command(name = "levada-peers-rust", version, about = "Runs one workload on one log")]
 pub struct Args {
     /// The log or store to run on
     pub peer: PeerName,
@@ -41,6 +41,7 @@ pub enum PeerName {
     RaftEngine,
     Fjall,
     Walrus,
+    Rsyslog,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,7 +66,7 @@ impl Args {
         self.events as u64
     }
 
-    /// The bytes of every event. The body does not compress, so that no peer stores less than asked.
+    /// The bytes of every event. The body does not compress: no peer stores less than asked.
     pub fn record(&self) -> Vec<u8> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let body = (0..self.body).map(|_| {

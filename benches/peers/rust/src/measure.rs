@@ -3,11 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::Result;
 use crate::args::Args;
+use crate::peer::Peer;
 
 /// The driver's one line; fields that do not apply stay out of it.
 #[derive(Serialize, Default)]
@@ -47,7 +49,10 @@ struct Calls {
 
 impl Line {
     /// The line of a run of which nothing was timed.
-    pub fn new(args: &Args, events: u64, note: Option<&'static str>) -> Result<Self> {
+    pub fn new(args: &Args, events: u64, peer: &dyn Peer) -> Result<Self> {
+        let process = peer.server().map_or("self".to_owned(), |id| id.to_string());
+        let status = format!("/proc/{process}/status");
+        let io = format!("/proc/{process}/io");
         Ok(Self {
             peer: args.peer.to_string(),
             workload: args.workload.to_string(),
@@ -55,9 +60,9 @@ impl Line {
             batch: args.batch,
             body: args.body,
             events,
-            rss_mb: kernel_number("/proc/self/status", "VmHWM:")? >> 10,
-            disk_mb: kernel_number("/proc/self/io", "write_bytes:")? / 1_000_000,
-            note,
+            rss_mb: kernel_number(&status, "VmHWM:")? >> 10,
+            disk_mb: kernel_number(&io, "write_bytes:")? / 1_000_000,
+            note: peer.note(),
             ..Self::default()
         })
     }
@@ -73,21 +78,28 @@ impl Line {
     }
 }
 
-/// A running clock over time and processor.
+/// A running clock over time and processor: this process's, and the peer's if it is another.
 pub struct Meter {
     started: Instant,
     cpu: Duration,
+    server: Option<u32>,
 }
 
 impl Meter {
-    pub fn start() -> Self {
-        Self { cpu: process_cpu(), started: Instant::now() }
+    pub fn start(peer: &dyn Peer) -> Result<Self> {
+        let server = peer.server();
+        Ok(Self { cpu: cpu(server)?, started: Instant::now(), server })
     }
 
-    pub fn stop(self) -> Cost {
+    /// For what begins before there is a peer.
+    pub fn start_here() -> Self {
+        Self { cpu: own_cpu(), started: Instant::now(), server: None }
+    }
+
+    pub fn stop(self) -> Result<Cost> {
         let seconds = self.started.elapsed().as_secs_f64();
-        let cpu = process_cpu() - self.cpu;
-        Cost { seconds: thousandths(seconds), cpu_s: thousandths(cpu.as_secs_f64()) }
+        let cpu = cpu(self.server)? - self.cpu;
+        Ok(Cost { seconds: thousandths(seconds), cpu_s: thousandths(cpu.as_secs_f64()) })
     }
 }
 
@@ -101,10 +113,25 @@ fn percentiles(mut calls: Vec<Duration>) -> Option<Calls> {
     Some(Calls { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999), max_us: max })
 }
 
+fn cpu(server: Option<u32>) -> Result<Duration> {
+    Ok(own_cpu() + server.map_or(Ok(Duration::ZERO), cpu_of)?)
+}
+
 /// User and system time of all threads so far, those that ended included.
-fn process_cpu() -> Duration {
+fn own_cpu() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The same of another process, to a kernel tick.
+fn cpu_of(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).map_err(|error| format!("read {path}: {error}"))?;
+    // The name, in brackets, may hold spaces; 11 numbers stand between it and the two times.
+    let (_, rest) = text.rsplit_once(')').ok_or_else(|| format!("{path} names no command"))?;
+    let times = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks: u64 = times.sum::<std::result::Result<_, _>>()?;
+    Ok(Duration::from_micros(ticks * 1_000_000 / clock_ticks_per_second()))
 }
 
 fn thousandths(seconds: f64) -> f64 {

@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> Result<(Line, Box<dyn Peer>)> {
         Workload::Both => both(args, peer.as_ref())?,
         Workload::Fill => {
             store(args, peer.as_ref())?;
-            Line::new(args, args.event_count(), peer.note())?
+            Line::new(args, args.event_count(), peer.as_ref())?
         }
         Workload::Reopen => unreachable!("handled above"),
     };
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<(Line, Box<dyn Peer>)> {
 
 fn put(args: &Args, peer: &dyn Peer) -> Result<Line> {
     let record = args.record();
-    let meter = Meter::start();
+    let meter = Meter::start(peer)?;
     let until = Instant::now() + Duration::from_secs_f64(args.seconds);
     let stop = AtomicBool::new(false);
     let (calls, cost) = thread::scope(|scope| {
@@ -54,17 +54,17 @@ fn put(args: &Args, peer: &dyn Peer) -> Result<Line> {
         let cost = meter.stop();
         stop.store(true, Ordering::Relaxed);
         join(keeper, "reclaiming")?;
-        Result::Ok((calls?, cost))
+        Result::Ok((calls?, cost?))
     })?;
     let events = calls.len() as u64 * args.batch as u64;
-    Ok(Line::new(args, events, peer.note())?.with_cost(cost).with_calls(calls))
+    Ok(Line::new(args, events, peer)?.with_cost(cost).with_calls(calls))
 }
 
 fn both(args: &Args, peer: &dyn Peer) -> Result<Line> {
     /// As long as the producers run, how much is to be taken is open.
     const OPEN: u64 = u64::MAX;
     let record = args.record();
-    let meter = Meter::start();
+    let meter = Meter::start(peer)?;
     let until = Instant::now() + Duration::from_secs_f64(args.seconds);
     let stop = AtomicBool::new(false);
     let total = AtomicU64::new(OPEN);
@@ -72,7 +72,7 @@ fn both(args: &Args, peer: &dyn Peer) -> Result<Line> {
         let keeper = scope.spawn(|| reclaim(peer, &stop));
         let reader = scope.spawn(|| {
             take_all(peer, record.len(), &total)?;
-            Ok(meter.stop())
+            meter.stop()
         });
         let producers: Vec<_> = (0..args.producer_count())
             .map(|producer| {
@@ -89,7 +89,7 @@ fn both(args: &Args, peer: &dyn Peer) -> Result<Line> {
         Result::Ok((calls?, cost?))
     })?;
     let events = calls.len() as u64 * args.batch as u64;
-    Ok(Line::new(args, events, peer.note())?.with_cost(cost).with_calls(calls))
+    Ok(Line::new(args, events, peer)?.with_cost(cost).with_calls(calls))
 }
 
 fn take(args: &Args, peer: &dyn Peer) -> Result<Line> {
@@ -97,7 +97,7 @@ fn take(args: &Args, peer: &dyn Peer) -> Result<Line> {
     let record_bytes = args.record().len();
     let mut calls = Vec::new();
     let mut taken = 0;
-    let meter = Meter::start();
+    let meter = Meter::start(peer)?;
     while taken < args.event_count() {
         let before = Instant::now();
         let count = take_checked(peer, args.batch_count(), record_bytes)?;
@@ -107,19 +107,19 @@ fn take(args: &Args, peer: &dyn Peer) -> Result<Line> {
         }
         taken += count as u64;
     }
-    let cost = meter.stop();
-    Ok(Line::new(args, taken, peer.note())?.with_cost(cost).with_calls(calls))
+    let cost = meter.stop()?;
+    Ok(Line::new(args, taken, peer)?.with_cost(cost).with_calls(calls))
 }
 
 fn reopen(args: &Args) -> Result<(Line, Box<dyn Peer>)> {
-    let meter = Meter::start();
+    let meter = Meter::start_here();
     let peer = peer::open(args)?;
     let count = peer.take(1, &mut |_| ())?;
-    let cost = meter.stop();
+    let cost = meter.stop()?;
     if count == 0 {
         return Err(format!("no event in {}", args.dir.display()).into());
     }
-    let line = Line::new(args, count as u64, peer.note())?.with_cost(cost);
+    let line = Line::new(args, count as u64, peer.as_ref())?.with_cost(cost);
     Ok((line, peer))
 }
 

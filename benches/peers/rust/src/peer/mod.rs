@@ -3,6 +3,7 @@
 mod fjall;
 mod okaywal;
 mod raft_engine;
+mod rsyslog;
 mod walrus;
 
 use crate::Result;
@@ -42,6 +43,11 @@ pub trait Peer: Send + Sync {
         Ok(())
     }
 
+    /// The process that does the work, if it is not this one.
+    fn server(&self) -> Option<u32> {
+        None
+    }
+
     /// What the reader of the figures must know, if the peer keeps less than the contract asks.
     fn note(&self) -> Option<&'static str> {
         None
@@ -57,6 +63,11 @@ pub fn prepare(args: &Args) -> Result<()> {
             args.workload
         )
         .into()),
+        PeerName::Rsyslog if args.workload != Workload::Put => Err(format!(
+            "rsyslog has no '{}': it hands events to its own outputs only",
+            args.workload
+        )
+        .into()),
         PeerName::Walrus => walrus::prepare(&args.dir),
         _ => Ok(()),
     }
@@ -67,6 +78,7 @@ pub fn open(args: &Args) -> Result<Box<dyn Peer>> {
         PeerName::Okaywal => Box::new(okaywal::Okaywal::open(args)?),
         PeerName::RaftEngine => Box::new(raft_engine::RaftEngine::open(args)?),
         PeerName::Fjall => Box::new(fjall::Fjall::open(args)?),
+        PeerName::Rsyslog => Box::new(rsyslog::Rsyslog::open(args)?),
         PeerName::Walrus => Box::new(walrus::WalrusTopics::open(args)?),
     })
 }
