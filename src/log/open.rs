@@ -24,6 +24,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 const META_FILES: [&str; 2] = ["META.a", "META.b"];
+/// Bytes of a segment that are held in memory while it is looked through.
+pub(super) const SCAN_WINDOW: usize = 8 << 20;
 const STATE_FILE: &str = "STATE";
 /// What the one owner of a log has locked, in its directory.
 pub const LOCK_FILE: &str = "LOCK";
@@ -326,7 +328,10 @@ fn recover(
             let doubtful = known.min(last.header.segment_bytes) & !4095;
             unless(Defect::KeepCache, || last.file.drop_cache(doubtful)).map_err(io())?;
             let view = last.view().map_err(io())?;
-            view.prefetch(0, last.header.segment_bytes as usize).map_err(io())?;
+            for from in (0..last.header.segment_bytes).step_by(SCAN_WINDOW) {
+                view.prefetch(from, SCAN_WINDOW).map_err(io())?;
+                view.forget(from, SCAN_WINDOW); // in the system's cache it stays
+            }
             let scan = scan_tail(last, &*view, evidence);
             if let Some(error) = scan.newer.clone() {
                 return Err(LogError::format(&last.name(), error));

@@ -12,9 +12,12 @@ use super::writer::Writer;
 use crate::event::{BatchPart, EventBatch, Records};
 use crate::offset::{Offset, OffsetRange};
 use byteorder::{ByteOrder, LE};
+use std::sync::Weak;
 
 /// Bytes that are brought into memory at a time.
 const WINDOW: u64 = 1 << 20;
+/// What lies further behind a reader is let go: the memory of a backlog is not this process's.
+const BEHIND: u64 = 8 << 20;
 
 /// Offsets that the log can't give any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,25 +64,35 @@ struct Hint {
 
 /// The part of a segment of which the pages were asked for: a page that can't be read is an error when it
 /// is asked for, and a signal when it is touched.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Asked {
     segment_id: u64,
     from: u64,
     up_to: u64,
+    /// Where it lies; not held, or the segment could not be recycled.
+    view: Option<Weak<dyn View>>,
 }
 
 impl Asked {
     /// Brings what a step of a walk at `at` touches into memory: a window, and the batch there.
-    fn ask(&mut self, segment: &Segment, view: &dyn View, at: u64) -> std::io::Result<()> {
-        let Asked { segment_id, from, up_to } = *self;
+    fn ask(&mut self, segment: &Segment, view: &Arc<dyn View>, at: u64) -> std::io::Result<()> {
+        let Asked { segment_id, from, up_to, .. } = *self;
         // what was asked for long ago may have gone again
         let known = segment_id == segment.id() && (from..up_to).contains(&at);
         if !known || at + 2 * WINDOW <= up_to {
             view.prefetch(at, WINDOW as usize)?;
-            *self = Asked { segment_id: segment.id(), from: at, up_to: at + WINDOW };
+            if segment_id != segment.id() {
+                self.forget();
+            }
+            let view = Some(Arc::downgrade(view));
+            *self = Asked { segment_id: segment.id(), from: at, up_to: at + WINDOW, view };
         } else if at + WINDOW / 2 >= up_to {
             view.prefetch(up_to, WINDOW as usize)?;
             self.up_to = up_to + WINDOW;
+            if at - from >= 2 * BEHIND {
+                view.forget(from, BEHIND as usize);
+                self.from = from + BEHIND;
+            }
         }
         // the length is not checked yet: a wrong one costs reading ahead, nothing else
         let len = view.bytes(at + 8, 4).map_or(0, |len| u64::from(LE::read_u32(len)));
@@ -89,6 +102,13 @@ impl Asked {
             self.up_to = end;
         }
         Ok(())
+    }
+
+    /// Lets go what was read of a segment that was left: its pages are the system's to keep.
+    fn forget(&self) {
+        if let Some(view) = self.view.as_ref().and_then(Weak::upgrade) {
+            view.forget(self.from, (self.up_to - self.from) as usize);
+        }
     }
 }
 
@@ -177,7 +197,7 @@ impl Reader {
             let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
             let mut asked = Asked::default();
             loop {
-                asked.ask(&segment, &*view, walk.place().position).map_err(io())?;
+                asked.ask(&segment, &view, walk.place().position).map_err(io())?;
                 match walk.step() {
                     Step::Batch(batch)
                         if is_data(&batch) && batch.header.time_ns / 1_000_000 >= time_ms =>
@@ -227,7 +247,7 @@ impl Reader {
         let mut walk = Walk::new(segment.batches(&*view, end_lsn), place, end_offset);
         while out.next < out.end && out.left > 0 {
             let at = walk.place();
-            self.asked.ask(segment, &*view, at.position).map_err(io())?;
+            self.asked.ask(segment, &view, at.position).map_err(io())?;
             let step = walk.step();
             match &step {
                 Step::End => break,

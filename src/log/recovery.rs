@@ -20,6 +20,7 @@
 use super::defect::{Defect, planted};
 use super::error::{FormatError, LogError};
 use super::journal::Mark;
+use super::open::SCAN_WINDOW;
 use super::options::OnCorruption;
 use super::scan::{Batches, Fault, FaultKind, Hole, Place};
 use super::segment::{Segment, Summary, Summing};
@@ -120,7 +121,7 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
     let batches = segment.batches(view, u64::MAX);
     let mut place = segment.start();
     let mut sum = Summing::new(&segment.header);
-    let (mut damage, mut newer) = (Vec::new(), None);
+    let (mut damage, mut newer, mut kept) = (Vec::new(), None, 0);
     // the evidence may reach beyond this segment: what is lost there is no part of it
     while place.position < batches.end {
         let fault = match batches.batch_at(place) {
@@ -131,6 +132,10 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> Tail
                     offset: batch.header.end_offset(),
                     chain: Some(batch.header_crc),
                 };
+                if place.position - kept >= SCAN_WINDOW as u64 {
+                    view.forget(kept, (place.position - kept) as usize);
+                    kept = place.position;
+                }
                 continue;
             }
             Err(fault) => fault,

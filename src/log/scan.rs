@@ -9,6 +9,7 @@ use super::storage::View;
 
 /// Bytes that a search for the next batch brings into memory at a time.
 const RESYNC_WINDOW: u64 = 64 << 10;
+const RESYNC_WINDOW_MAX: u64 = 2 << 20;
 
 /// A batch that is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,13 +182,18 @@ impl<'a> Batches<'a> {
     pub fn resync(&self, from: u64) -> Option<FoundBatch> {
         let mut position = from.max(SEGMENT_HEADER_LEN).next_multiple_of(BATCH_ALIGN);
         let mut asked = position; // up to where pages were asked for
+        let mut window = RESYNC_WINDOW;
         while position + BATCH_HEADER_LEN <= self.end {
             if position >= asked {
-                asked = (position + 1).next_multiple_of(RESYNC_WINDOW);
+                self.view.forget(position - window.min(position), window as usize);
+                asked = (position + 1).next_multiple_of(window);
                 if self.view.prefetch(position, (asked - position) as usize).is_err() {
-                    position = asked;
+                    // of a large one the smaller parts, of a small one nothing
+                    let stepped = if window == RESYNC_WINDOW { asked } else { position };
+                    (position, asked, window) = (stepped, stepped, RESYNC_WINDOW);
                     continue;
                 }
+                window = (window * 2).min(RESYNC_WINDOW_MAX);
             }
             if let Ok(batch) = self.header_at(position) {
                 return Some(batch);

@@ -115,6 +115,9 @@ pub trait View: Send + Sync {
 
     /// Brings a range into memory, so that an unreadable block is an error here and not a signal later.
     fn prefetch(&self, position: u64, len: usize) -> io::Result<()>;
+
+    /// Lets the memory of a range go; it comes back when it is touched.
+    fn forget(&self, _position: u64, _len: usize) {}
 }
 
 /// A part of a view that keeps the view alive.
@@ -295,14 +298,16 @@ impl Storage for FileStorage {
 }
 
 /// Writes `len` zeros and syncs. Written extents, unlike bare `fallocate`: no sync of a later put
-/// has to change the file system's metadata.
+/// has to change the file system's metadata. In steps: the puts of others wait for the disk behind one,
+/// not behind the whole file.
 fn zero_fill(file: &File, len: u64) -> io::Result<()> {
-    const CHUNK: usize = 1 << 20;
+    const CHUNK: usize = 2 << 20;
     let zeros = vec![0; CHUNK.min(len as usize)];
     let mut at = 0;
     while at < len {
         let chunk = &zeros[..zeros.len().min((len - at) as usize)];
         file.write_all_at(chunk, at)?;
+        file.sync_data()?;
         at += chunk.len() as u64;
     }
     file.sync_all()?;
@@ -423,6 +428,18 @@ impl View for Mapping {
             // a kernel before 5.14 does not know it: then the pages come when they are touched
             Err(error) if error.raw_os_error() == Some(22) => Ok(()),
             result => result,
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn forget(&self, position: u64, len: usize) {
+        let from = position as usize & !4095;
+        let to = (position as usize).saturating_add(len).min(self.map.len());
+        if from < to {
+            let gone = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: a shared, read-only mapping of a file: what is touched again is the file's
+            // bytes again, the same ones.
+            let _ = unsafe { self.map.unchecked_advise_range(gone, from, to - from) };
         }
     }
 }
