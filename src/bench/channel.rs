@@ -277,7 +277,7 @@ impl Taking<'_> {
             let counter = Counter { batch, count, calls: Vec::new(), last: None, done };
             let name = format!("k{group}-{number}");
             sinks.push((name.clone(), Box::new(counter) as Box<dyn Sink>));
-            SinkOptions { batch_events_max: batch, ..SinkOptions::named(name) }
+            SinkOptions { batch_events_max: batch, queue_size: 8, ..SinkOptions::named(name) }
         };
         let start = Start::At(channel.first.get());
         let mut group = |number: u32| GroupOptions {

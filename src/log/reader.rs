@@ -17,7 +17,7 @@ use std::sync::Weak;
 /// Bytes that are brought into memory at a time.
 const WINDOW: u64 = 1 << 20;
 /// What lies further behind a reader is let go: the memory of a backlog is not this process's.
-const BEHIND: u64 = 8 << 20;
+const BEHIND: u64 = 2 << 20;
 
 /// Offsets that the log can't give any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -280,6 +280,9 @@ impl Reader {
             && offset.0 - hint.place.offset < 100_000
         {
             return Ok(hint.place);
+        }
+        if offset.0 == segment.header.base_offset {
+            return Ok(segment.start()); // its index need not be read
         }
         segment.load_index()?;
         Ok(match segment.seek(offset.0) {
