@@ -1,8 +1,8 @@
-//! The log's parts, each alone: append, group commit, read, opening. `walctl bench DIR` measures
+//! The log's parts, each alone: encoding, append, group commit, read, acknowledgement, opening. `walctl bench DIR` measures
 //! the whole, beside what the disk can do. Set `TMPDIR` to a directory on the disk to be measured.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use levada::event::encode_event;
+use levada::event::{EventRef, Records, encode_event};
 use levada::log::{BatchBuilder, Durability, Log, LogOptions};
 use levada::offset::Offset;
 use std::fs::File;
@@ -35,6 +35,32 @@ fn drain(log: &Log) {
     log.reclaim(tail);
 }
 
+/// Events to bytes and back, without a log.
+fn format(c: &mut Criterion) {
+    let mut group = c.benchmark_group("format");
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("encode/100", |b| b.iter(|| black_box(batch(100))));
+    let encoded = batch(100);
+    group.bench_function("decode/100", |b| {
+        b.iter(|| {
+            let records = Records::new(encoded.records());
+            let events = records.map(|record| EventRef::decode(record).expect("an event"));
+            events.map(|event| event.body().len()).sum::<usize>()
+        });
+    });
+    group.finish();
+}
+
+/// What an acknowledgement costs: the cursors of a channel with one sink are written, not synced.
+fn ack(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = open(dir.path(), Durability::Os);
+    log.put(batch(1)).expect("a put");
+    c.bench_function("ack", |b| {
+        b.iter(|| log.save_cursors(&[0; 64], Offset(1), Offset(0)).expect("cursors are saved"));
+    });
+}
+
 /// One producer: a put at each durability.
 fn append(c: &mut Criterion) {
     let mut group = c.benchmark_group("append");
@@ -62,7 +88,7 @@ fn append(c: &mut Criterion) {
 fn group_commit(c: &mut Criterion) {
     let mut group = c.benchmark_group("group_commit");
     group.sample_size(10);
-    for producers in [4, 16] {
+    for producers in [1, 4, 16, 64] {
         let dir = tempfile::tempdir().expect("a directory");
         let log = open(dir.path(), Durability::Always);
         group.throughput(Throughput::Elements(100));
@@ -174,5 +200,5 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-criterion_group!(benches, append, group_commit, read, recovery);
+criterion_group!(benches, format, append, group_commit, read, ack, recovery);
 criterion_main!(benches);

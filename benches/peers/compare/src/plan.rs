@@ -130,6 +130,10 @@ fn puts(seconds: f64) -> Vec<Cell> {
             format!("put --producers {producers} --batch {batch} --body 512 --seconds {seconds}");
         cells.extend(OWN.map(|peer| cell(name.clone(), Driver::Own, peer, &words)));
         cells.extend(PEERS.map(|(lab, peer)| cell(name.clone(), Driver::Lab(lab), peer, &words)));
+        if batch == 1 {
+            // larger ones wait for half a minute
+            cells.push(cell(name.clone(), Driver::Lab("rust"), "rsyslog", &words));
+        }
     }
     cells
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 pub type Series = (String, Vec<Option<f64>>);
 
 const SIZE: (u32, u32) = (960, 420);
+const LEGEND_WIDTH: u32 = 130;
 
 /// Bars in groups, on a logarithmic scale: a peer is often a hundredth of another.
 pub fn bars(
@@ -22,12 +23,12 @@ pub fn bars(
     let lowest = 10f64.powf(values().fold(highest, f64::min).max(0.1).log10().floor());
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+    let (left, right) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    let mut chart = ChartBuilder::on(&left)
         .caption(title, ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(80)
-        .right_y_label_area_size(140)
         .build_cartesian_2d(0.0..groups.len() as f64, (lowest..highest).log_scale())?;
     let name = |x: &f64| match x.fract() {
         fract if (fract - 0.5).abs() < 0.01 => {
@@ -51,16 +52,11 @@ pub fn bars(
             let corners = [(left, lowest), (left + width * 0.9, (*value)?)];
             Some(Rectangle::new(corners, color.filled()))
         };
-        chart
-            .draw_series(values.iter().enumerate().filter_map(bar))?
-            .label(name)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
+        chart.draw_series(values.iter().enumerate().filter_map(bar))?;
+        let y = 45 + 18 * i as i32;
+        right.draw(&Rectangle::new([(0, y), (10, y + 10)], color.filled()))?;
+        right.draw(&Text::new(name.clone(), (16, y), ("sans-serif", 13)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(SIZE.0 as i32 - 225, 30))
-        .background_style(WHITE)
-        .draw()?;
     area.present()?;
     Ok(())
 }
