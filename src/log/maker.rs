@@ -232,7 +232,9 @@ impl Maker {
         loop {
             let id = {
                 let state = self.state();
-                if state.closing || state.spares.len() >= wanted {
+                // what was reclaimed meanwhile is cheaper than a new one
+                let reclaimed = !state.retired.is_empty();
+                if state.closing || reclaimed || state.spares.len() >= wanted {
                     return Ok(());
                 }
                 state.next_id

@@ -117,7 +117,10 @@ fn bare(args: &Args) -> Result<Measured, Failure> {
 fn put(args: &Args) -> Result<Measured, Failure> {
     let channel = args.channel()?;
     channel.fill_kept(args.body)?;
-    channel.put(&args.load(), Duration::from_millis(500))?; // not counted
+    // not counted: several segments, until none is made any more
+    let many = Load { producers: 8, batch: 100, ..args.load() };
+    channel.put(&many, Duration::from_millis(600))?;
+    channel.put(&args.load(), Duration::from_millis(300))?;
     let (usage, mut line, logged) = (Usage::start(&args.dir), args.line(), channel.log_bytes());
     let found = channel.put(&args.load(), args.span())?;
     usage.note(&args.dir, &mut line);
