@@ -37,9 +37,6 @@ pub struct Measured {
     /// What the log wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_mb: Option<f64>,
-    /// Waits of threads: voluntary context switches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub switches: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Which measurement of the plan it belongs to, and on which file system.
@@ -59,21 +56,19 @@ fn is_zero(number: &u32) -> bool {
 pub struct Usage {
     cpu_s: f64,
     sectors: Option<u64>,
-    switches: u64,
     began: Instant,
 }
 
 impl Usage {
     /// Starts to count; `dir` lies on the disk that counts.
     pub fn start(dir: &Path) -> Usage {
-        Usage { cpu_s: cpu_s(), sectors: sectors(dir), switches: switches(), began: Instant::now() }
+        Usage { cpu_s: cpu_s(), sectors: sectors(dir), began: Instant::now() }
     }
 
     /// Fills in what was used.
     pub fn note(&self, dir: &Path, line: &mut Measured) {
         line.seconds = self.began.elapsed().as_secs_f64();
         line.cpu_s = Some(cpu_s() - self.cpu_s);
-        line.switches = Some(switches() - self.switches);
         line.rss_mb = field("/proc/self/status", "VmHWM:").map(|kb| kb / 1024.0);
         let written = self.sectors.zip(sectors(dir)).map(|(before, now)| now - before);
         line.disk_mb = written.map(|sectors| sectors as f64 * 512.0 / 1e6);
@@ -94,14 +89,6 @@ fn cpu_s() -> f64 {
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<f64>().ok());
     ticks.sum::<f64>() / 100.0
-}
-
-fn switches() -> u64 {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    let of_task = |task: std::fs::DirEntry| {
-        field(task.path().join("status").to_str()?, "voluntary_ctxt_switches:")
-    };
-    tasks.flatten().filter_map(of_task).sum::<f64>() as u64
 }
 
 /// Sectors of 512 bytes that the disk below `dir` has written.

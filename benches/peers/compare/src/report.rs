@@ -280,7 +280,7 @@ fn costs(results: &Results, disk: &str, text: &mut String) -> Result<(), Failure
     if names.is_empty() {
         return Ok(());
     }
-    let columns = ["", "", "CPU s per million events", "waits per put", "device / log", "peak MB"];
+    let columns = ["", "", "CPU s per million events", "device / log", "peak MB"];
     head(text, &format!("What puts cost ({disk})"), &columns.map(str::to_owned));
     for name in names {
         for peer in ["levada", "levada-tasks", "bare"] {
@@ -288,15 +288,12 @@ fn costs(results: &Results, disk: &str, text: &mut String) -> Result<(), Failure
                 results.median(disk, &name, peer, figure)
             };
             let cpu = of(&|line| Some(line.cpu_s? / (line.events as f64 / 1e6)));
-            let waits = of(&|line| {
-                Some(line.switches? as f64 / (line.events as f64 / f64::from(line.batch)))
-            });
             let written = of(&|line| Some(line.disk_mb? / line.log_mb?));
             let show =
                 |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.2}"));
             let memory = of(&|line| line.rss_mb).map_or("–".into(), |mb| format!("{mb:.0}"));
             let name = name.trim_start_matches("put ").to_owned();
-            row(text, &[name, peer.to_owned(), show(cpu), show(waits), show(written), memory]);
+            row(text, &[name, peer.to_owned(), show(cpu), show(written), memory]);
         }
     }
     Ok(())
