@@ -1,6 +1,6 @@
 //! The channel under test: puts as sources make them, takes through the agent's own delivery.
 
-use super::load::{Calls, Load, Style, on_one_thread};
+use super::load::{Calls, Load, Style, on_one_thread, on_threads};
 use super::{BenchError, Figures};
 use crate::agent::{Delivery, Ending};
 use crate::channel::Channel as _;
@@ -175,19 +175,11 @@ impl Channel {
     ) -> Result<Vec<Calls>, BenchError> {
         let channel = &self.channel;
         let task = |_| produce_task(Arc::clone(channel), *load, began, span);
-        match load.style {
+        let done = match load.style {
             Style::Tasks => on_one_thread((0..load.producers).map(task)),
-            Style::Threads => std::thread::scope(|scope| {
-                let producers: Vec<_> = (0..load.producers)
-                    .map(|_| scope.spawn(move || produce(channel, load, began, span)))
-                    .collect();
-                let join =
-                    |producer: std::thread::ScopedJoinHandle<'_, Result<Calls, LogError>>| {
-                        producer.join().expect("a producer does not panic")
-                    };
-                Ok(producers.into_iter().map(join).collect::<Result<_, _>>()?)
-            }),
-        }
+            Style::Threads => on_threads(load.producers, || produce(channel, load, began, span)),
+        };
+        done.into_iter().collect()
     }
 }
 
@@ -197,7 +189,7 @@ fn produce(
     load: &Load,
     began: Instant,
     span: Duration,
-) -> Result<Calls, LogError> {
+) -> Result<Calls, BenchError> {
     let body = vec![b'x'; load.body as usize];
     let mut calls = Calls::new(span);
     while began.elapsed() < span {

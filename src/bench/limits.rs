@@ -1,6 +1,6 @@
 //! What the disk can do without a log: positioned writes and `fdatasync`, nothing else.
 
-use super::load::{Calls, Load, Style, on_one_thread};
+use super::load::{Calls, Load, Style, on_one_thread, on_threads};
 use super::{BenchError, Figures, Latency};
 use std::fs::File;
 use std::io;
@@ -83,22 +83,10 @@ impl Bare {
         let queue = Arc::new(Queue::default());
         let (calls, written) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| self.commit_groups(&queue));
+            let task = |_| produce_task(Arc::clone(&queue), *load, began, span);
             let calls = match load.style {
-                Style::Threads => {
-                    let producers: Vec<_> = (0..load.producers)
-                        .map(|_| scope.spawn(|| produce(&queue, load, began, span)))
-                        .collect();
-                    let join = |producer: std::thread::ScopedJoinHandle<'_, Calls>| {
-                        producer.join().expect("a producer does not panic")
-                    };
-                    producers.into_iter().map(join).collect()
-                }
-                Style::Tasks => {
-                    let task = |_| produce_task(Arc::clone(&queue), *load, began, span);
-                    let done: Result<_, std::convert::Infallible> =
-                        on_one_thread((0..load.producers).map(task));
-                    done.unwrap_or_else(|never| match never {})
-                }
+                Style::Threads => on_threads(load.producers, || produce(&queue, load, began, span)),
+                Style::Tasks => on_one_thread((0..load.producers).map(task)),
             };
             queue.state().closing = true;
             queue.queued.notify_one();
@@ -160,12 +148,7 @@ fn produce(queue: &Queue, load: &Load, began: Instant, span: Duration) -> Calls 
 }
 
 /// One producer that is a task.
-async fn produce_task(
-    queue: Arc<Queue>,
-    load: Load,
-    began: Instant,
-    span: Duration,
-) -> Result<Calls, std::convert::Infallible> {
+async fn produce_task(queue: Arc<Queue>, load: Load, began: Instant, span: Duration) -> Calls {
     let mut calls = Calls::new(span);
     let mut done = queue.done.subscribe();
     while began.elapsed() < span {
@@ -177,7 +160,7 @@ async fn produce_task(
         }
         calls.note(call);
     }
-    Ok(calls)
+    calls
 }
 
 #[derive(Default)]
@@ -243,7 +226,8 @@ impl Queue {
         state.done = number;
         state.failed |= failed;
         drop(state);
-        self.done.send_replace(number);
+        // after a failure no later group comes: whoever waits for one must not wait on
+        self.done.send_replace(if failed { u64::MAX } else { number });
         if failed {
             self.synced.iter().for_each(Condvar::notify_all);
         } else {

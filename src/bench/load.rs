@@ -2,12 +2,10 @@
 
 use crate::event::encode_event;
 use crate::log::BatchBuilder;
-use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// How producers wait for their puts.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Debug)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Style {
     /// Each has a thread of its own.
     Threads,
@@ -61,22 +59,24 @@ impl Calls {
     }
 }
 
-/// Runs the tasks of all producers on one thread; what they return, or the first failure.
-pub(super) fn on_one_thread<T, E, F>(tasks: impl Iterator<Item = F>) -> Result<Vec<T>, E>
+/// Runs producers, each on a thread of its own; what they return.
+pub(super) fn on_threads<T: Send>(producers: u32, work: impl Fn() -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..producers).map(|_| scope.spawn(&work)).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.map(|ended| ended.expect("a producer does not panic")).collect()
+    })
+}
+
+/// Runs the tasks of all producers on one thread; what they return.
+pub(super) fn on_one_thread<F>(tasks: impl Iterator<Item = F>) -> Vec<F::Output>
 where
-    T: Send + 'static,
-    E: Send + 'static,
-    F: Future<Output = Result<T, E>> + Send + 'static,
+    F: Future<Output: Send> + Send + 'static,
 {
     let mut runtime = tokio::runtime::Builder::new_multi_thread(); // of the agent's kind
     let runtime = runtime.worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a thread can be had");
-    runtime.block_on(async {
-        let tasks: Vec<_> = tasks.map(tokio::spawn).collect();
-        let mut done = Vec::new();
-        for task in tasks {
-            done.push(task.await.expect("a producer does not panic")?);
-        }
-        Ok(done)
-    })
+    let tasks: Vec<_> = tasks.map(|task| runtime.spawn(task)).collect();
+    let ended = tasks.into_iter().map(|task| runtime.block_on(task));
+    ended.map(|ended| ended.expect("a producer does not panic")).collect()
 }
