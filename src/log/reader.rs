@@ -7,12 +7,11 @@ use super::options::Durability;
 use super::scan::{FoundBatch, Hole, Place, Step, Walk, is_data};
 use super::segment::Segment;
 use super::storage::{View, slice};
-use super::sync::Arc;
+use super::sync::{Arc, Weak};
 use super::writer::Writer;
 use crate::event::{BatchPart, EventBatch, Records};
 use crate::offset::{Offset, OffsetRange};
 use byteorder::{ByteOrder, LE};
-use std::sync::Weak;
 
 /// Bytes that are brought into memory at a time.
 const WINDOW: u64 = 1 << 20;

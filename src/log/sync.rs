@@ -16,4 +16,4 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, atomic::Atomic
 #[cfg(not(all(test, feature = "shuttle")))]
 pub use std::{thread, time::Instant};
 
-pub use std::sync::{Arc, atomic::Ordering};
+pub use std::sync::{Arc, Weak, atomic::Ordering};

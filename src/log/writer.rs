@@ -59,8 +59,6 @@ struct Pending {
 #[derive(Default)]
 struct Queue {
     pending: VecDeque<Pending>,
-    /// Bytes of them.
-    bytes: usize,
     /// Who queues now; see [`Crowds`].
     crowd: u64,
     /// Who gathers a group wants to be told when so many are here.
@@ -196,7 +194,6 @@ impl Writer {
             self.refuse(Pending { batch, ticket: ticket.twin() }, self.why_not());
             return (ticket, crowd);
         }
-        queue.bytes += batch.buffer.len();
         queue.pending.push_back(Pending { batch, ticket: ticket.twin() });
         if queue.wanted.is_some_and(|wanted| wanted <= queue.pending.len()) {
             queue.wanted = None;
@@ -423,10 +420,7 @@ impl Writer {
     }
 
     fn refuse_all(&self, error: LogError) {
-        let mut queue = self.lock_queue();
-        let pending = std::mem::take(&mut queue.pending);
-        queue.bytes = 0;
-        drop(queue);
+        let pending = std::mem::take(&mut self.lock_queue().pending);
         pending.into_iter().for_each(|pending| self.refuse(pending, error.clone()));
         self.crowds.wake_all();
     }

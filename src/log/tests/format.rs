@@ -244,6 +244,44 @@ impl View for Bytes {
     }
 }
 
+/// Bytes of which a range can't be read.
+struct Unreadable(Bytes, std::ops::Range<u64>);
+
+impl View for Unreadable {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn bytes(&self, position: u64, len: usize) -> Option<&[u8]> {
+        self.0.bytes(position, len)
+    }
+
+    fn prefetch(&self, position: u64, len: usize) -> std::io::Result<()> {
+        match position < self.1.end && self.1.start < position + len as u64 {
+            true => Err(std::io::Error::other("a bad block")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Windows of a search grow; what is stepped over when a block can't be read does not.
+#[test]
+fn search_steps_over_no_more_than_what_cannot_be_read() {
+    const BAD: u64 = 3 << 20;
+    let place = BAD + (64 << 10); // behind the smallest window that has the bad block
+    let mut bytes = vec![0; 4 << 20];
+    let header = BatchHeader {
+        kind: BatchKind::Pad,
+        payload_len: 0,
+        lsn: place,
+        ..BatchHeader::arbitrary(&mut Gen::new(10))
+    };
+    header.encode(7, &mut bytes[place as usize..]);
+    let view = Unreadable(Bytes(bytes), BAD..BAD + 4096);
+    let batches = Batches { view: &view, seed: 7, base_lsn: 0, end: view.len() };
+    assert_eq!(batches.resync(0).map(|found| found.position), Some(place));
+}
+
 /// Data batches and holes of the first segment, by walking its bytes.
 fn walk(sim: &Sim, view: &Bytes) -> (Vec<FoundBatch>, Vec<Hole>) {
     let uuid = read_meta(sim).unwrap().unwrap().log_uuid;

@@ -67,7 +67,8 @@ impl Writer {
         let returns = &mut core.returns;
         let Some(patience) = returns.patience() else { return };
         let mut queue = self.lock_queue();
-        if queue.pending.len() >= returns.expected || queue.bytes >= ENOUGH_BYTES || queue.closing {
+        let bytes: usize = queue.pending.iter().map(|pending| pending.batch.buffer.len()).sum();
+        if queue.pending.len() >= returns.expected || bytes >= ENOUGH_BYTES || queue.closing {
             return;
         }
         queue.wanted = Some(returns.expected);

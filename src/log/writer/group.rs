@@ -92,7 +92,6 @@ impl Writer {
                 break;
             }
             bytes += next;
-            queue.bytes -= next;
             let pending = &mut queue.pending;
             group.extend(match planted(Defect::QueueSwapped) {
                 false => pending.pop_front(),
