@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::measure::Measured;
-use crate::plan::{PUT_CELLS, Section, cells};
+use crate::plan::{Cell, PUT_CELLS, Section, cells};
 use crate::plot;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -59,29 +59,31 @@ impl Results {
         disks
     }
 
-    /// Peers of a section that were measured, in the plan's order.
-    fn peers(&self, disk: &str, section: Section) -> Vec<&'static str> {
-        let mut peers = Vec::new();
-        for cell in cells(section, 1.0) {
-            let key = (disk.to_owned(), cell.name, cell.shown.to_owned());
-            if self.0.contains_key(&key) && !peers.contains(&cell.shown) {
-                peers.push(cell.shown);
-            }
-        }
-        peers
+    /// Cells of a section that were measured, in the plan's order.
+    fn measured(&self, disk: &str, section: Section) -> impl Iterator<Item = Cell> {
+        let key = |cell: &Cell| (disk.to_owned(), cell.name.clone(), cell.shown.to_owned());
+        cells(section, 1.0).into_iter().filter(move |cell| self.0.contains_key(&key(cell)))
     }
 
-    /// Names of a section's cells that were measured, in the plan's order.
-    fn names(&self, disk: &str, section: Section) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for cell in cells(section, 1.0) {
-            let key = (disk.to_owned(), cell.name.clone(), cell.shown.to_owned());
-            if self.0.contains_key(&key) && !names.contains(&cell.name) {
-                names.push(cell.name);
-            }
-        }
-        names
+    /// Their peers, each once.
+    fn peers(&self, disk: &str, section: Section) -> Vec<&'static str> {
+        each_once(self.measured(disk, section).map(|cell| cell.shown))
     }
+
+    /// Their names, each once.
+    fn names(&self, disk: &str, section: Section) -> Vec<String> {
+        each_once(self.measured(disk, section).map(|cell| cell.name))
+    }
+}
+
+fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in all {
+        if !once.contains(&one) {
+            once.push(one);
+        }
+    }
+    once
 }
 
 pub fn report(args: &Args) -> Result<(), Failure> {
