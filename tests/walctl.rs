@@ -319,6 +319,34 @@ fn torn_seal_is_a_note_where_an_owner_ended_and_trouble_elsewhere() {
     }
 }
 
+/// A power cut within a start tore the copy of META that it was writing: that was reported as damage.
+#[test]
+fn torn_meta_is_a_note_after_a_power_cut_and_any_other_damage_to_it_is_trouble() {
+    let dir = closed(4);
+    let copy = dir.path().join("META.a"); // as the next start will find it, and write it
+    let written_by = |file: &str| std::fs::read(dir.path().join(file)).unwrap();
+    let (before, first) = (written_by("META.a"), written_by("META.b"));
+    Log::open_dir(dir.path(), options()).unwrap().0.close().unwrap();
+    let after = written_by("META.a");
+    assert_eq!(written_by("META.b"), first, "copies take turns");
+    let check = |page: &[u8], found: (i32, &str, &str), when: &str| {
+        std::fs::write(&copy, page).unwrap();
+        let (code, report) = json("verify", dir.path());
+        assert_eq!(code, found.0, "{when}: {report}");
+        let kinds = kinds(&report, found.1);
+        assert!(kinds.iter().any(|kind| kind == found.2), "{when}: {report}");
+    };
+    for head in [true, false] {
+        let [of_head, rest] = if head { [&after, &before] } else { [&before, &after] };
+        let torn = [&of_head[..512], &rest[512..]].concat();
+        std::fs::write(dir.path().join("STATE"), "").unwrap(); // lost with the power
+        check(&torn, (0, "notes", "torn-meta"), "torn");
+        let mut rotten = torn.clone();
+        rotten[40] ^= 1;
+        check(&rotten, (1, "problems", "meta"), "of neither start");
+    }
+}
+
 /// A power cut within the first sync of a segment left a batch of it and tore a copy of its header:
 /// that was reported as damage.
 #[test]

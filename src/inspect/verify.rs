@@ -13,7 +13,7 @@
 //!
 //! No trouble, and told as notes: `torn` (an end that was never acknowledged), `quarantined` (a hole
 //! that recovery recorded), `gap` (offsets that were given up), `kept-aside`, `torn-cursor`, `torn-header`,
-//! `torn-seal`.
+//! `torn-meta`, `torn-seal`.
 
 use super::dead::verify_letters;
 use super::dir::{InspectError, LogDir};

@@ -44,8 +44,10 @@ pub(super) fn identity(
                 std::thread::sleep(PAUSE);
             }
         }
-        if let Some(detail) = problem {
-            report.problem(name, 0, None, "meta", detail);
+        match problem {
+            Some((true, detail)) => report.note(name, 0, None, "torn-meta", detail),
+            Some((false, detail)) => report.problem(name, 0, None, "meta", detail),
+            None => {}
         }
     }
     match &log.state {
@@ -67,17 +69,18 @@ pub(super) fn identity(
     Ok(())
 }
 
+/// What is wrong with a copy, and whether a start that a power cut ended explains it.
 fn meta_problem(
     dir: &LogDir,
     log: &Snapshot,
     name: &str,
     epoch: u64,
-) -> Result<Option<String>, InspectError> {
+) -> Result<Option<(bool, String)>, InspectError> {
     let file = match dir.storage().open(name, false) {
         // the first open writes one of them only
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let due = epoch != 1 || name == "META.b";
-            return Ok(due.then(|| "missing; the next start writes it anew".to_owned()));
+            return Ok(due.then(|| (false, "missing; the next start writes it anew".to_owned())));
         }
         file => file.map_err(LogError::io(format!("open {name}")))?,
     };
@@ -86,10 +89,13 @@ fn meta_problem(
         // the first open makes both, and writes one
         Err(_) if epoch == 1 && name == "META.a" && page.iter().all(|byte| *byte == 0) => None,
         Ok(meta) if meta.log_uuid != log.log_uuid => {
-            Some("is of another log: it was copied here".to_owned())
+            Some((false, "is of another log: it was copied here".to_owned()))
         }
         Ok(_) => None,
-        Err(error) => Some(format!("{error}; the other copy or the segments say whose log it is")),
+        Err(error) => {
+            let torn = !log.same_boot && log.meta.is_some_and(|other| other.explains(&page));
+            Some((torn, format!("{error}; the other copy or the segments say whose log it is")))
+        }
     })
 }
 

@@ -248,6 +248,12 @@ impl Case<'_> {
         matches!(self.harm.how, How::Flip { .. })
     }
 
+    /// One bit of META's epoch makes a copy of the next start's, torn by a power cut.
+    fn tells_of_next_start(&self) -> bool {
+        let epoch = matches!(self.harm.how, How::Flip { bit } if bit == 32 * 8 + 1);
+        epoch && self.image.ending == Ending::PowerCut
+    }
+
     /// The refusal names the place.
     fn check_refusal(&self, error: &LogError, promise: &Promise, hit: &Hit<'_>) {
         match error {
@@ -335,7 +341,7 @@ impl Case<'_> {
         let copy = plain
             && hit.parts.iter().any(|part| match part.what {
                 What::Header | What::Seal | What::Trailer => true,
-                What::Meta => self.is_flip(),
+                What::Meta => self.is_flip() && !self.tells_of_next_start(),
                 // above the newest record nothing says that there was one
                 What::Cursors { generation, .. } => Some(generation) != newest,
                 What::State | What::Batch { .. } => false,

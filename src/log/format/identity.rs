@@ -7,6 +7,9 @@ use byteorder::{ByteOrder, LE};
 const META_MAGIC: &[u8; 8] = b"LVMETA\x00\x01";
 const STATE_MAGIC: &[u8; 8] = b"LVSTATE\x01";
 
+/// What a disk writes whole, bytes.
+const SECTOR: usize = 512;
+
 /// Bytes of a META file.
 pub const META_LEN: u64 = 4096;
 
@@ -35,6 +38,20 @@ impl Meta {
         let sum = crc(&page[..4092]);
         LE::write_u32(&mut page[4092..], sum);
         page
+    }
+
+    /// Whether a power cut explains `page`, the other copy, which does not decode: each of its
+    /// sectors is of the last life of that copy or of the start that was to follow this one.
+    pub fn explains(&self, page: &[u8]) -> bool {
+        let at = |epoch| Meta { epoch, ..*self }.encode();
+        let before = match self.epoch {
+            0 | 1 => vec![0; META_LEN as usize], // made at the first open, and not written yet
+            epoch => at(epoch - 1),
+        };
+        let after = at(self.epoch + 1);
+        let sectors = before.chunks(SECTOR).zip(after.chunks(SECTOR));
+        page.len() == before.len()
+            && page.chunks(SECTOR).zip(sectors).all(|(it, (old, new))| it == old || it == new)
     }
 
     /// Reads a META file.
