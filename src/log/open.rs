@@ -463,11 +463,11 @@ fn make_writer(
     let mut next_id = segments.last().map_or(1, |segment| segment.id() + 1);
     let mut usable = VecDeque::new();
     for (id, len, file) in spares {
-        // spares must follow the last segment without a gap, have the right length, and be blank
+        // spares must follow the last segment without a gap, have the right length, and hold nothing
         let name = segment_name(id);
-        let blank = || may_come_back(&*file, len).map(|comes_back| !comes_back);
+        let spent = || may_come_back(&*file, id, len).map(|comes_back| !comes_back);
         let fits = id == next_id && len == options.segment_bytes;
-        if fits && blank().map_err(LogError::io(format!("read {name}")))? {
+        if fits && spent().map_err(LogError::io(format!("read {name}")))? {
             next_id += 1;
             usable.push_back(Spare { id, file });
         } else {

@@ -44,7 +44,8 @@ pub struct LogOptions {
     pub free_bytes_min: u64,
     /// What becomes of damage.
     pub on_corruption: OnCorruption,
-    /// Segments made ahead. As many again are kept of those that were reclaimed.
+    /// Segments made ahead. As many again are kept of those that were reclaimed; what a backlog leaves
+    /// beyond these is removed within minutes.
     pub spare_count: usize,
     /// Length of each of the two files of the cursor journal, bytes: 4 KiB … 1 MiB. Less than the
     /// most only where a test wants many turns from file to file.

@@ -66,15 +66,18 @@ fn header_of(file: &dyn StorageFile) -> std::io::Result<Result<SegmentHeader, Fo
 
 /// Whether a spare holds a part of a segment's header: one that tore in a crash, so that it is none.
 /// A new header written over it could tear in its turn, and what is left of both be the old one:
-/// events that were given up would come back. Such a file is not used again.
+/// events that were given up would come back. Such a file is not used again. The whole header of an
+/// earlier segment, which a recycled file has, names a file that is gone: it stays a spare's.
 ///
 /// # Errors
 /// The file can't be read.
-pub(super) fn may_come_back(file: &dyn StorageFile, len: u64) -> std::io::Result<bool> {
+pub(super) fn may_come_back(file: &dyn StorageFile, id: u64, len: u64) -> std::io::Result<bool> {
     let mut page = vec![0; SEGMENT_HEADER_LEN as usize];
     for position in [0, usable_end(len.max(2 * SEGMENT_HEADER_LEN))] {
         let read = file.read_at(position, &mut page)?;
-        if page[..read].iter().any(|&byte| byte != 0) {
+        let blank = page[..read].iter().all(|&byte| byte == 0);
+        let header = SegmentHeader::decode(&page[..read]);
+        if !blank && !header.is_ok_and(|header| header.segment_id < id) {
             return Ok(true);
         }
     }

@@ -199,7 +199,7 @@ impl Sim {
             pending: Vec::new(),
             boot: 1,
             time_ns: 1_800_000_000_000_000_000,
-            tick_ns: 100_000,
+            tick_ns: 10_000_000,
             full: false,
         };
         Sim::with(content, seed, Page::new([0; PAGE]))

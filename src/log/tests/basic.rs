@@ -1,6 +1,7 @@
 //! What a log does when nothing goes wrong, and what it refuses.
 
 use super::*;
+use crate::sim::{End, Sim};
 
 #[test]
 fn put_returns_dense_offsets_and_the_reader_gives_the_records_back() {
@@ -104,14 +105,46 @@ fn reclaim_gives_whole_segments_back_and_recycles_them() {
     log.sync_cursors().unwrap();
     let freed = log.reclaim(Offset(100));
     assert_eq!(freed, segments - 1, "all but the active one");
-    let left = std::fs::read_dir(path(&dir, "log")).unwrap().count();
-    assert!(left <= 1 + 2 * log.writer.options.spare_count, "{left} files");
     for i in 100..200 {
         log.put(batch(&[record(i, 4000)])).unwrap();
     }
+    let made = std::fs::read_dir(path(&dir, "log")).unwrap().count();
+    assert!(made <= segments + log.writer.options.spare_count, "{made} files, {segments} before");
     assert_eq!(read_all(&log, Offset(190)..Offset(200)).len(), 10);
     let missing = log.reader().read(Offset(0)..Offset(200), 1000).unwrap().missing;
     assert_eq!(missing[0].reason, MissingReason::Reclaimed);
+}
+
+#[test]
+fn spares_that_a_backlog_left_are_removed_one_a_second_and_used_after_a_kill() {
+    let sim = Sim::new(1);
+    let options = || LogOptions { spare_count: 1, ..quiet() };
+    let files = |sim: &Sim| sim.list("log").unwrap().len();
+    let second = 1_000_000_000;
+    let begun = sim.now_ns();
+    sim.stop_clock(begun);
+    let (log, _) = Log::open(Arc::new(sim.clone()), options()).unwrap();
+    for i in 0..200 {
+        log.put(batch(&[record(i, 4000)])).unwrap();
+    }
+    log.save_cursors(b"", Offset(200), Offset(200)).unwrap();
+    log.sync_cursors().unwrap();
+    let segments = files(&sim);
+    assert!(log.reclaim(Offset(200)) > 10);
+    assert_eq!(files(&sim), segments, "all are spares now");
+    for seconds in 1..4 {
+        sim.stop_clock(begun + seconds * second);
+        log.writer.maker.retire_now(); // nothing more, but the time has come
+        assert_eq!(files(&sim), segments - seconds as usize);
+    }
+    let sim = sim.restart(End::Kill);
+    drop(log);
+    let (log, _) = Log::open(Arc::new(sim.clone()), options()).unwrap();
+    assert_eq!(files(&sim), segments - 3, "opening removes none");
+    for i in 200..400 {
+        log.put(batch(&[record(i, 4000)])).unwrap();
+    }
+    assert_eq!(read_all(&log, Offset(200)..Offset(400)).len(), 200);
 }
 
 #[test]
