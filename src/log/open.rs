@@ -15,9 +15,10 @@ use super::segment::{
     segment_name, write_seal,
 };
 use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
+use super::state::{STATE_FILE, evidence_of, reach_of, read_state};
 use super::storage::{Storage, open_or_create};
 use super::stray::{SpareFile, may_come_back, set_aside, strays};
-use super::sync::{Arc, thread};
+use super::sync::Arc;
 use super::writer::{Resume, Writer, WriterParts};
 use crate::offset::Offset;
 use std::collections::VecDeque;
@@ -26,7 +27,6 @@ use std::io::{self, IoSlice};
 const META_FILES: [&str; 2] = ["META.a", "META.b"];
 /// Bytes of a segment that are held in memory while it is looked through.
 pub(super) const SCAN_WINDOW: usize = 8 << 20;
-const STATE_FILE: &str = "STATE";
 /// What the one owner of a log has locked, in its directory.
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -84,21 +84,6 @@ pub fn read_meta(storage: &dyn Storage) -> Result<Option<Meta>, LogError> {
         }
     }
     Ok(newest)
-}
-
-/// Where the owner says it is; `None` if it never said so, or is just writing it.
-pub fn read_state(storage: &dyn Storage) -> Option<State> {
-    let file = storage.open(STATE_FILE, false).ok()?;
-    let mut bytes = [0; STATE_LEN as usize];
-    // a torn read is possible while the owner writes: try again
-    for _ in 0..10 {
-        let read = file.read_at(0, &mut bytes).ok()?;
-        if let Ok(state) = State::decode(&bytes[..read]) {
-            return Some(state);
-        }
-        thread::yield_now();
-    }
-    None
 }
 
 /// The segments and spares of a log, by id.
@@ -171,7 +156,8 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     if damage.is_empty() {
         damage.extend(lost);
     }
-    let recovered = recover(&segments, damage, evidence, &options)?;
+    let reach = |last: &Segment| reach_of(&*storage, state.as_ref(), last);
+    let recovered = recover(&segments, damage, evidence, reach, &options)?;
     let epoch = next_epoch(&meta, &segments, state.as_ref());
     write_meta(&*storage, &Meta { epoch, segment_bytes: options.segment_bytes, ..meta })?;
     remove_left_over(&*storage, left_over)?;
@@ -264,18 +250,6 @@ fn new_uuid(storage: &dyn Storage) -> [u8; 16] {
     uuid::Builder::from_random_bytes(drawn).into_uuid().into_bytes()
 }
 
-/// How far the log is known to have been durable, by STATE and the cursor journal.
-pub fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
-    let evidence = Evidence::of_mark(mark);
-    // within one boot what was synced is still what was synced, and STATE was written after it
-    match (state, storage.boot_id()) {
-        (Some(state), Some(boot_id)) if state.boot_id == boot_id => {
-            evidence.max(Evidence { lsn: state.durable_lsn, tail: state.durable_tail })
-        }
-        _ => evidence,
-    }
-}
-
 /// The epoch of this open: above every one that was ever written.
 fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
     let segments = segments.iter().map(|segment| segment.header.epoch).max();
@@ -313,6 +287,7 @@ fn recover(
     segments: &[Segment],
     damage: Vec<Damage>,
     evidence: Evidence,
+    reach: impl Fn(&Segment) -> u64,
     options: &LogOptions,
 ) -> Result<Recovered, LogError> {
     judge(&damage, options.on_corruption)?;
@@ -328,11 +303,14 @@ fn recover(
             let doubtful = known.min(last.header.segment_bytes) & !4095;
             unless(Defect::KeepCache, || last.file.drop_cache(doubtful)).map_err(io())?;
             let view = last.view().map_err(io())?;
-            for from in (0..last.header.segment_bytes).step_by(SCAN_WINDOW) {
-                view.prefetch(from, SCAN_WINDOW).map_err(io())?;
-                view.forget(from, SCAN_WINDOW); // in the system's cache it stays
+            let reach = reach(last);
+            let to = last.header.segment_bytes.min(reach);
+            for from in (0..to).step_by(SCAN_WINDOW) {
+                let len = SCAN_WINDOW.min((to - from) as usize);
+                view.prefetch(from, len).map_err(io())?;
+                view.forget(from, len); // in the system's cache it stays
             }
-            let scan = scan_tail(last, &*view, evidence);
+            let scan = scan_tail(last, &*view, evidence, reach);
             if let Some(error) = scan.newer.clone() {
                 return Err(LogError::format(&last.name(), error));
             }
