@@ -347,6 +347,19 @@ fn torn_meta_is_a_note_after_a_power_cut_and_any_other_damage_to_it_is_trouble()
     }
 }
 
+/// A log has a file open for each segment, and a shell's limit is mostly 1024.
+#[test]
+fn log_of_more_segments_than_files_may_be_open_is_read() {
+    let dir = closed(400);
+    let segments = json("ls", dir.path()).1["segments"].as_array().unwrap().len();
+    assert!(segments > 12, "{segments}");
+    let command = "ulimit -Sn 12 && exec \"$0\" verify \"$1\"";
+    let mut limited = std::process::Command::new("sh");
+    let limited = limited.args(["-c", command, env!("CARGO_BIN_EXE_walctl")]).arg(dir.path());
+    let output = limited.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A power cut within the first sync of a segment left a batch of it and tore a copy of its header:
 /// that was reported as damage.
 #[test]

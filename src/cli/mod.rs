@@ -32,6 +32,7 @@ pub const CONFIG: u8 = 78;
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
+    allow_open_files();
     run(std::env::args_os())
 }
 
@@ -56,6 +57,16 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         say(&format!("error: {message}\n\nFor more information, try 'levada help'.\n"));
         USAGE.into()
     })
+}
+
+/// Lets the process open as many files as it may: a log has one open for each segment, so that a
+/// backlog of 64 GB reaches the usual limit of 1024.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // refused: then opening says what is missing
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// A command line that can't be followed: what is wrong and what to do.

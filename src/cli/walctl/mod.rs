@@ -31,6 +31,7 @@ const LATER: [&str; 4] = ["grep", "repair", "export", "top"];
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
+    super::allow_open_files();
     run(std::env::args_os().collect())
 }
 
