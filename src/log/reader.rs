@@ -15,8 +15,9 @@ use byteorder::{ByteOrder, LE};
 
 /// Bytes that are brought into memory at a time.
 const WINDOW: u64 = 1 << 20;
-/// What lies further behind a reader is let go: the memory of a backlog is not this process's.
-const BEHIND: u64 = 2 << 20;
+/// What lies further behind a reader is let go: the memory of a backlog is not this process's. Not
+/// before a sink has read it, or it is there again.
+const BEHIND: u64 = 4 << 20;
 
 /// Offsets that the log can't give any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,6 +71,8 @@ struct Asked {
     up_to: u64,
     /// Where it lies; not held, or the segment could not be recycled.
     view: Option<Weak<dyn View>>,
+    /// The segment before, of which sinks may still read the end.
+    left: Option<Weak<dyn View>>,
 }
 
 impl Asked {
@@ -81,16 +84,19 @@ impl Asked {
         if !known || at + 2 * WINDOW <= up_to {
             view.prefetch(at, WINDOW as usize)?;
             if segment_id != segment.id() {
-                self.forget();
+                self.forget_left();
+                self.left = self.view.take();
             }
-            let view = Some(Arc::downgrade(view));
-            *self = Asked { segment_id: segment.id(), from: at, up_to: at + WINDOW, view };
+            self.segment_id = segment.id();
+            (self.from, self.up_to) = (at, at + WINDOW);
+            self.view = Some(Arc::downgrade(view));
         } else if at + WINDOW / 2 >= up_to {
             view.prefetch(up_to, WINDOW as usize)?;
             self.up_to = up_to + WINDOW;
             if at - from >= 2 * BEHIND {
                 view.forget(from, BEHIND as usize);
                 self.from = from + BEHIND;
+                self.forget_left();
             }
         }
         // the length is not checked yet: a wrong one costs reading ahead, nothing else
@@ -104,9 +110,9 @@ impl Asked {
     }
 
     /// Lets go what was read of a segment that was left: its pages are the system's to keep.
-    fn forget(&self) {
-        if let Some(view) = self.view.as_ref().and_then(Weak::upgrade) {
-            view.forget(self.from, (self.up_to - self.from) as usize);
+    fn forget_left(&mut self) {
+        if let Some(view) = self.left.take().and_then(|left| left.upgrade()) {
+            view.forget(0, view.len() as usize);
         }
     }
 }
