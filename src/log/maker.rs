@@ -33,6 +33,8 @@ struct State {
     next_id: u64,
     /// When the next spares too many are removed, ns since 1970.
     trim_at_ns: u64,
+    /// The fewest spares there were since the last time: so many were not needed.
+    least: usize,
     retired: Vec<Arc<Segment>>,
     /// Kept until every retired segment is gone.
     holds_lock: Option<Arc<dyn Send + Sync>>,
@@ -67,6 +69,7 @@ impl Maker {
         next_id: u64,
     ) -> Maker {
         let state = State {
+            least: spares.len(),
             spares,
             next_id,
             trim_at_ns: storage.now_ns().saturating_add(TRIM_EVERY.as_nanos() as u64),
@@ -100,6 +103,7 @@ impl Maker {
         let mut state = self.state();
         loop {
             if let Some(spare) = state.spares.pop_front() {
+                state.least = state.least.min(state.spares.len());
                 self.changed.notify_all();
                 return Ok(spare);
             }
@@ -260,24 +264,21 @@ impl Maker {
         gone_or(self.storage.remove(name)).map(drop).map_err(LogError::io(format!("remove {name}")))
     }
 
-    /// Removes spares that a backlog left, when their time has come: some, or, where the disk has
-    /// no room, all.
+    /// Removes spares that a backlog left and nobody needed for a while: some, or, where the disk
+    /// has no room, all.
     fn trim(&self) -> Result<(), LogError> {
-        let due = |state: &State| {
-            let many = state.spares.len().saturating_sub(self.kept());
-            if state.trim_at_ns > self.storage.now_ns() { 0 } else { many }
-        };
-        if due(&self.state()) == 0 {
-            return Ok(());
-        }
-        let roomy = self.is_roomy()?;
+        let now = self.storage.now_ns();
         let trimmed = {
             let mut state = self.state();
-            let many = due(&state);
-            let count = if roomy { many.div_ceil(TRIM_PART) } else { many };
-            let left = state.spares.len() - count;
-            state.next_id -= count as u64;
-            state.trim_at_ns = self.storage.now_ns().saturating_add(TRIM_EVERY.as_nanos() as u64);
+            if now < state.trim_at_ns {
+                return Ok(());
+            }
+            let many = state.least.saturating_sub(self.kept());
+            let some = if many == 0 || self.is_roomy()? { many.div_ceil(TRIM_PART) } else { many };
+            let left = state.spares.len() - some;
+            state.next_id -= some as u64;
+            state.least = left;
+            state.trim_at_ns = now.saturating_add(TRIM_EVERY.as_nanos() as u64);
             state.spares.split_off(left)
         };
         // the last one first: what is left has no gap, whenever this ends

@@ -62,14 +62,14 @@ pub struct Usage {
 impl Usage {
     /// Starts to count; `dir` lies on the disk that counts.
     pub fn start(dir: &Path) -> Usage {
-        Usage { cpu_s: cpu_s(), sectors: sectors(dir), began: Instant::now() }
+        Usage { cpu_s: cpu_s("self"), sectors: sectors(dir), began: Instant::now() }
     }
 
     /// Fills in what was used.
     pub fn note(&self, dir: &Path, line: &mut Measured) {
         line.seconds = self.began.elapsed().as_secs_f64();
-        line.cpu_s = Some(cpu_s() - self.cpu_s);
-        line.rss_mb = field("/proc/self/status", "VmHWM:").map(|kb| kb / 1024.0);
+        line.cpu_s = Some(cpu_s("self") - self.cpu_s);
+        line.rss_mb = peak_mb("self");
         let written = self.sectors.zip(sectors(dir)).map(|(before, now)| now - before);
         line.disk_mb = written.map(|sectors| sectors as f64 * 512.0 / 1e6);
     }
@@ -82,9 +82,14 @@ fn field(file: &str, name: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time of this process, all threads.
-fn cpu_s() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// The most memory that a process ever had resident.
+pub fn peak_mb(pid: &str) -> Option<f64> {
+    field(&format!("/proc/{pid}/status"), "VmHWM:").map(|kb| kb / 1024.0)
+}
+
+/// User and system time of a process, all threads.
+pub fn cpu_s(pid: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // behind the command's name, which may hold spaces
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<f64>().ok());

@@ -43,6 +43,8 @@ pub enum Before {
     /// An agent: levada with a file channel, or Flume with `file` or `memory`.
     Levada,
     Flume(&'static str),
+    /// Nothing; `walctl verify` looks at the log meanwhile, again and again.
+    Verify,
 }
 
 /// One measurement, to be repeated.
@@ -81,6 +83,8 @@ const TAKERS: [(&str, &str); 6] = [
 ];
 
 pub const PUT_CELLS: [(u32, u32); 5] = [(1, 1), (1, 100), (8, 100), (64, 1), (64, 100)];
+/// How long an agent is used before it is measured, s.
+pub const RPC_WARMUP: u64 = 8;
 const BACKLOG: u64 = 2_000_000;
 
 fn args(words: &str) -> Vec<String> {
@@ -110,16 +114,24 @@ pub fn cells(section: Section, seconds: f64) -> Vec<Cell> {
         Section::Rpc => rpcs(seconds),
         Section::Growth => growth(seconds),
         Section::Sinks => sinks(),
-        Section::Tail => [(8, 1), (64, 1), (64, 100)]
-            .into_iter()
-            .flat_map(|(producers, batch)| {
-                let words = format!("put --producers {producers} --batch {batch} --seconds 60");
-                ["levada", "levada-tasks", "bare"].map(|peer| {
-                    cell(format!("60 s of {producers}×{batch}"), Driver::Own, peer, &words)
-                })
-            })
-            .collect(),
+        Section::Tail => tails(),
     }
+}
+
+fn tails() -> Vec<Cell> {
+    let of = |(producers, batch), peer, beside: &str| {
+        let words = format!("put --producers {producers} --batch {batch} --seconds 60");
+        cell(format!("60 s of {producers}×{batch}{beside}"), Driver::Own, peer, &words)
+    };
+    let mut cells = Vec::new();
+    for load in [(8, 1), (64, 1), (8, 100), (64, 100)] {
+        cells.extend(["levada", "levada-tasks", "bare"].map(|peer| of(load, peer, "")));
+    }
+    cells.push(Cell {
+        before: Before::Verify,
+        ..of((8, 100), "levada-tasks", ", verified meanwhile")
+    });
+    cells
 }
 
 fn puts(seconds: f64) -> Vec<Cell> {
@@ -177,7 +189,9 @@ fn reopens() -> Vec<Cell> {
 }
 
 fn rpcs(seconds: f64) -> Vec<Cell> {
-    let words = format!("rpc --producers 4 --batch 1000 --body 512 --seconds {seconds} --warmup 8");
+    let words = format!(
+        "rpc --producers 4 --batch 1000 --body 512 --seconds {seconds} --warmup {RPC_WARMUP}"
+    );
     let of = |shown, before| Cell {
         shown,
         before,

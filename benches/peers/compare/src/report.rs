@@ -201,10 +201,9 @@ fn rates(
                 results.median(disk, &name, peer, figure)
             };
             let cpu = of(&|line| Some(line.cpu_s? / (line.events as f64 / 1e6)));
-            let is_client = section == Section::Rpc; // its CPU and memory are not the agent's
             let of_peer = |value: Option<f64>, text: fn(f64) -> String| match value {
-                Some(value) if !is_client => text(value),
-                _ => "–".to_owned(),
+                Some(value) => text(value),
+                None => "–".to_owned(),
             };
             row(
                 text,

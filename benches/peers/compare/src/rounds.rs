@@ -2,8 +2,8 @@
 //! meanwhile falls on all.
 
 use crate::Failure;
-use crate::measure::Measured;
-use crate::plan::{Before, Cell, Driver, Section, cells};
+use crate::measure::{Measured, cpu_s, peak_mb};
+use crate::plan::{Before, Cell, Driver, RPC_WARMUP, Section, cells};
 use clap::ValueEnum;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -89,7 +89,7 @@ fn one(args: &Args, cell: &Cell, scratch: &Path) -> Result<Measured, Failure> {
     let mut agent = None;
     let mut more = Vec::new();
     match &cell.before {
-        Before::Nothing => {}
+        Before::Nothing | Before::Verify => {}
         Before::Fill(words) => {
             // it kills itself
             drive(args, cell, words, &data)?.wait_with_output()?;
@@ -111,14 +111,58 @@ fn one(args: &Args, cell: &Cell, scratch: &Path) -> Result<Measured, Failure> {
         }
     }
     let words = [cell.args.as_slice(), &more].concat();
-    let done = drive(args, cell, &words, &data)?.wait_with_output()?;
-    drop(agent);
+    let mut driver = drive(args, cell, &words, &data)?;
+    if cell.before == Before::Verify {
+        verify_until_done(args, &data, &mut driver)?;
+    }
+    let agent = agent.map(Watched::warmed_up);
+    let done = driver.wait_with_output()?;
+    let of_agent = agent.map(|agent| agent.used());
     if !done.status.success() {
         let text = String::from_utf8_lossy(&done.stderr);
         return Err(text.lines().last().unwrap_or("no word").to_owned().into());
     }
     let text = String::from_utf8(done.stdout)?;
-    Ok(serde_json::from_str(text.lines().last().ok_or("the driver printed nothing")?)?)
+    let line = serde_json::from_str(text.lines().last().ok_or("the driver printed nothing")?)?;
+    let Some((cpu_s, rss_mb)) = of_agent else { return Ok(line) };
+    Ok(Measured { cpu_s: Some(cpu_s), rss_mb, ..line })
+}
+
+/// Runs `walctl verify`, which lies beside levada's binary, as long as the driver runs.
+fn verify_until_done(args: &Args, data: &Path, driver: &mut Child) -> Result<(), Failure> {
+    let walctl = args.levada.with_file_name("walctl");
+    let mut passes = 0;
+    while driver.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(100)); // at first there is no log
+        let mut command = Command::new(&walctl);
+        passes += usize::from(quiet(command.arg("verify").arg(data)).status()?.success());
+    }
+    match passes {
+        0 => Err("walctl verify never ended well".into()),
+        _ => Ok(()),
+    }
+}
+
+/// An agent, from the time on when it has warmed up.
+struct Watched {
+    agent: Agent,
+    pid: String,
+    cpu_s: f64,
+}
+
+impl Watched {
+    fn warmed_up(agent: Agent) -> Watched {
+        std::thread::sleep(Duration::from_secs(RPC_WARMUP));
+        let pid = agent.0.id().to_string();
+        Watched { agent, cpu_s: cpu_s(&pid), pid }
+    }
+
+    /// CPU seconds that it used, and the most memory that it had.
+    fn used(self) -> (f64, Option<f64>) {
+        let used = (cpu_s(&self.pid) - self.cpu_s, peak_mb(&self.pid));
+        drop(self.agent);
+        used
+    }
 }
 
 fn lab(args: &Args) -> Result<PathBuf, Failure> {

@@ -32,6 +32,7 @@ impl Rsyslog {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         drop(listener);
+        fs::create_dir_all(&args.dir)?;
         let config = args.dir.join("rsyslog.conf");
         fs::write(&config, configuration(&args.dir, port))?;
         let daemon = Command::new(root.join("usr/sbin/rsyslogd"))
