@@ -124,7 +124,7 @@ fn tails() -> Vec<Cell> {
         cell(format!("60 s of {producers}×{batch}{beside}"), Driver::Own, peer, &words)
     };
     let mut cells = Vec::new();
-    for load in [(8, 1), (64, 1), (8, 100), (64, 100)] {
+    for load in [(8, 100), (64, 100)] {
         cells.extend(["levada", "levada-tasks", "bare"].map(|peer| of(load, peer, "")));
     }
     cells.push(Cell {
