@@ -272,10 +272,15 @@ impl Storage for FileStorage {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
+                // never shorter than it becomes: on a full disk a block that was freed does not come back
                 file.rewind()?;
-                file.write_all(owner.as_bytes())?;
-                Ok(Ok(Box::new(file)))
+                let named = file.write_all(owner.as_bytes());
+                let named = named.and_then(|()| file.set_len(owner.len() as u64));
+                match named {
+                    // the name is for messages alone
+                    Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+                    _ => Ok(Ok(Box::new(file))),
+                }
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();

@@ -442,3 +442,14 @@ fn segments_of_another_log_are_refused_and_never_removed() {
         assert_eq!(sim.bytes(name), before[name]);
     }
 }
+
+#[test]
+fn lock_names_its_owner_whoever_had_it_before() {
+    let dir = TempDir::new().unwrap();
+    let storage = FileStorage::new(dir.path());
+    for owner in ["pid 12345", "pid 1", "", "pid 777"] {
+        let taken = storage.lock("LOCK", owner).unwrap();
+        assert!(taken.is_ok(), "free again");
+        assert_eq!(storage.lock("LOCK", "pid 2").unwrap().err().as_deref(), Some(owner));
+    }
+}
