@@ -356,6 +356,7 @@ impl StorageFile for DiskFile {
         for some in buffers.chunks(VECTOR_MAX) {
             let mut some = some.to_vec();
             let mut rest = &mut some[..];
+            IoSlice::advance_slices(&mut rest, 0); // empty ones: of them nothing can be written
             while !rest.is_empty() {
                 let written = match rustix::io::pwritev(&self.file, rest, at) {
                     Err(rustix::io::Errno::INTR) => continue,

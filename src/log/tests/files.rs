@@ -453,3 +453,19 @@ fn lock_names_its_owner_whoever_had_it_before() {
         assert_eq!(storage.lock("LOCK", "pid 2").unwrap().err().as_deref(), Some(owner));
     }
 }
+
+/// A power cut kept a cursor file's name and nothing of its length: no start got past it.
+#[test]
+fn cursor_file_without_a_byte_is_made_whole() {
+    let dir = TempDir::new().unwrap();
+    for name in ["cursor/A.cur", "cursor/B.cur"] {
+        let (log, _) = open(&dir, quiet());
+        log.close().unwrap();
+        let cursors = std::fs::File::options().write(true).open(path(&dir, name)).unwrap();
+        cursors.set_len(0).unwrap();
+    }
+    let (log, _) = open(&dir, quiet());
+    log.save_cursors(&[7], Offset(0), Offset(0)).unwrap();
+    log.close().unwrap();
+    assert_eq!(open(&dir, quiet()).1.cursors, Some(vec![7]));
+}
