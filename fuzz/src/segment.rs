@@ -11,8 +11,7 @@ use levada::channel::cursors;
 use levada::event::{EventRef, Records};
 use levada::log::{
     BatchBuilder, Durability, Evidence, Log, LogError, LogOptions, OnCorruption, OpenReport,
-    Segment, Step, UNKNOWN_REACH, Walk, list_segments, read_journal, read_meta, read_state,
-    scan_tail,
+    Segment, Step, Walk, list_segments, read_journal, read_meta, read_state, scan_tail,
 };
 use levada::offset::Offset;
 use std::collections::BTreeMap;
@@ -134,9 +133,9 @@ fn look_into(disk: &Disk) {
     for segment in listing.segments {
         walk(&segment);
         let view = segment.view().expect("the disk does not fail");
-        scan_tail(&segment, &*view, Evidence::default(), UNKNOWN_REACH);
+        scan_tail(&segment, &*view, Evidence::default());
         if let Some(record) = &mark {
-            scan_tail(&segment, &*view, Evidence::of_mark(&record.mark), UNKNOWN_REACH);
+            scan_tail(&segment, &*view, Evidence::of_mark(&record.mark));
         }
     }
 }

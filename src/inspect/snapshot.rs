@@ -4,8 +4,8 @@ use super::dir::{InspectError, LogDir};
 use super::view::ReadView;
 use crate::cursor::GroupState;
 use crate::log::{
-    Evidence, JournalFound, LogError, Meta, Segment, SegmentEnd, State, TailScan, UNKNOWN_REACH,
-    evidence_of, list_segments, newest_header, read_journal, read_meta, read_state, scan_tail,
+    Evidence, JournalFound, LogError, Meta, Segment, SegmentEnd, State, TailScan, evidence_of,
+    list_segments, newest_header, read_journal, read_meta, read_state, scan_tail,
 };
 use crate::offset::Offset;
 
@@ -107,7 +107,7 @@ impl Snapshot {
                     None => {
                         let io = || LogError::io(format!("read {}", segment.name()));
                         let view = ReadView::new(&segment.file).map_err(io())?;
-                        let scan = scan_tail(segment, &view, self.evidence, UNKNOWN_REACH);
+                        let scan = scan_tail(segment, &view, self.evidence);
                         if let Some(error) = view.error() {
                             let error = std::io::Error::new(error.kind(), error.to_string());
                             return Err(io()(error));

@@ -39,7 +39,6 @@ mod room;
 mod scan;
 mod segment;
 mod sequence;
-mod state;
 mod storage;
 mod stray;
 mod sync;
@@ -56,15 +55,17 @@ pub use holds::{HOLDS_FILE, Hold, lock_holds, read_holds, write_holds};
 pub use journal::{
     BadRecord, JournalFound, JournalRecord, Mark, check as check_journal, read as read_journal,
 };
-pub use open::{LOCK_FILE, Listing, OpenReport, list_segments, newest_header, read_meta};
+pub use open::{
+    LOCK_FILE, Listing, OpenReport, evidence_of, list_segments, newest_header, read_meta,
+    read_state,
+};
 pub use options::{Durability, LogOptions, OnCorruption};
 pub use reader::{Missing, MissingReason, ReadOutcome, Reader};
-pub use recovery::{Cut, DECISIONS, Damage, Evidence, TailScan, UNKNOWN_REACH, Verdict, scan_tail};
+pub use recovery::{Cut, DECISIONS, Damage, Evidence, TailScan, Verdict, scan_tail};
 pub use retention::{Now, Retention, Span};
 pub use room::Usage;
 pub use scan::{Batches, FaultKind, FoundBatch, Hole, Place, Step, Walk, is_data};
 pub use segment::{Segment, SegmentEnd, Summary, Summing, segment_name};
-pub use state::{evidence_of, read_state};
 pub use storage::memory::MemoryStorage;
 pub use storage::{FileStorage, Storage, StorageFile, View, slice};
 pub use stray::{SpareFile, strays};

@@ -15,10 +15,9 @@ use super::segment::{
     segment_name, write_seal,
 };
 use super::sequence::{Sequence, check_sequence, lost_end, lost_start};
-use super::state::{STATE_FILE, evidence_of, reach_of, read_state};
 use super::storage::{Storage, open_or_create};
 use super::stray::{SpareFile, may_come_back, set_aside, strays};
-use super::sync::Arc;
+use super::sync::{Arc, thread};
 use super::writer::{Resume, Writer, WriterParts};
 use crate::offset::Offset;
 use std::collections::VecDeque;
@@ -27,6 +26,7 @@ use std::io::{self, IoSlice};
 const META_FILES: [&str; 2] = ["META.a", "META.b"];
 /// Bytes of a segment that are held in memory while it is looked through.
 pub(super) const SCAN_WINDOW: usize = 8 << 20;
+const STATE_FILE: &str = "STATE";
 /// What the one owner of a log has locked, in its directory.
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -84,6 +84,21 @@ pub fn read_meta(storage: &dyn Storage) -> Result<Option<Meta>, LogError> {
         }
     }
     Ok(newest)
+}
+
+/// Where the owner says it is; `None` if it never said so, or is just writing it.
+pub fn read_state(storage: &dyn Storage) -> Option<State> {
+    let file = storage.open(STATE_FILE, false).ok()?;
+    let mut bytes = [0; STATE_LEN as usize];
+    // a torn read is possible while the owner writes: try again
+    for _ in 0..10 {
+        let read = file.read_at(0, &mut bytes).ok()?;
+        if let Ok(state) = State::decode(&bytes[..read]) {
+            return Some(state);
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 /// The segments and spares of a log, by id.
@@ -156,8 +171,7 @@ pub(super) fn open(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Par
     if damage.is_empty() {
         damage.extend(lost);
     }
-    let reach = |last: &Segment| reach_of(&*storage, state.as_ref(), last);
-    let recovered = recover(&segments, damage, evidence, reach, &options)?;
+    let recovered = recover(&segments, damage, evidence, &options)?;
     let epoch = next_epoch(&meta, &segments, state.as_ref());
     write_meta(&*storage, &Meta { epoch, segment_bytes: options.segment_bytes, ..meta })?;
     remove_left_over(&*storage, left_over)?;
@@ -250,6 +264,18 @@ fn new_uuid(storage: &dyn Storage) -> [u8; 16] {
     uuid::Builder::from_random_bytes(drawn).into_uuid().into_bytes()
 }
 
+/// How far the log is known to have been durable, by STATE and the cursor journal.
+pub fn evidence_of(storage: &dyn Storage, state: Option<&State>, mark: &Mark) -> Evidence {
+    let evidence = Evidence::of_mark(mark);
+    // within one boot what was synced is still what was synced, and STATE was written after it
+    match (state, storage.boot_id()) {
+        (Some(state), Some(boot_id)) if state.boot_id == boot_id => {
+            evidence.max(Evidence { lsn: state.durable_lsn, tail: state.durable_tail })
+        }
+        _ => evidence,
+    }
+}
+
 /// The epoch of this open: above every one that was ever written.
 fn next_epoch(meta: &Meta, segments: &[Segment], state: Option<&State>) -> u64 {
     let segments = segments.iter().map(|segment| segment.header.epoch).max();
@@ -287,7 +313,6 @@ fn recover(
     segments: &[Segment],
     damage: Vec<Damage>,
     evidence: Evidence,
-    reach: impl Fn(&Segment) -> u64,
     options: &LogOptions,
 ) -> Result<Recovered, LogError> {
     judge(&damage, options.on_corruption)?;
@@ -303,14 +328,11 @@ fn recover(
             let doubtful = known.min(last.header.segment_bytes) & !4095;
             unless(Defect::KeepCache, || last.file.drop_cache(doubtful)).map_err(io())?;
             let view = last.view().map_err(io())?;
-            let reach = reach(last);
-            let to = last.header.segment_bytes.min(reach);
-            for from in (0..to).step_by(SCAN_WINDOW) {
-                let len = SCAN_WINDOW.min((to - from) as usize);
-                view.prefetch(from, len).map_err(io())?;
-                view.forget(from, len); // in the system's cache it stays
+            for from in (0..last.header.segment_bytes).step_by(SCAN_WINDOW) {
+                view.prefetch(from, SCAN_WINDOW).map_err(io())?;
+                view.forget(from, SCAN_WINDOW); // in the system's cache it stays
             }
-            let scan = scan_tail(last, &*view, evidence, reach);
+            let scan = scan_tail(last, &*view, evidence);
             if let Some(error) = scan.newer.clone() {
                 return Err(LogError::format(&last.name(), error));
             }

@@ -29,8 +29,6 @@ use std::io::{self, IoSlice};
 
 /// The directory for bytes that recovery cut or passed over.
 pub const QUARANTINE_DIR: &str = "quarantine";
-/// What [`scan_tail`] is told where nothing says how far batches were written.
-pub const UNKNOWN_REACH: u64 = u64::MAX;
 /// Most bytes that are saved of one place.
 const SAVE_BYTES_MAX: u64 = 64 << 20;
 
@@ -117,9 +115,8 @@ pub struct TailScan {
     pub newer: Option<FormatError>,
 }
 
-/// Walks the last segment and decides where it ends. Pure but for the view. `reach`: from this
-/// position on no batch begins, [`UNKNOWN_REACH`] if nothing proves that.
-pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence, reach: u64) -> TailScan {
+/// Walks the last segment and decides where it ends. Pure but for the view.
+pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence) -> TailScan {
     let base_lsn = segment.header.base_lsn;
     let batches = segment.batches(view, u64::MAX);
     let mut place = segment.start();
@@ -144,7 +141,7 @@ pub fn scan_tail(segment: &Segment, view: &dyn View, evidence: Evidence, reach: 
             Err(fault) => fault,
         };
         newer = newer.or_else(|| fault.kind.newer().cloned());
-        let mut later = Later::behind(&batches, &fault, reach);
+        let mut later = Later::behind(&batches, &fault);
         if planted(Defect::LaterIgnored) {
             later.durable_lsn = 0;
         }
@@ -179,16 +176,13 @@ struct Later {
 }
 
 impl Later {
-    fn behind(batches: &Batches<'_>, fault: &Fault, reach: u64) -> Later {
+    fn behind(batches: &Batches<'_>, fault: &Fault) -> Later {
         let mut later = Later::default();
-        // a place behind the reach shows that it is none
-        let reach = if fault.position < reach { reach } else { UNKNOWN_REACH };
-        let within = Batches { end: batches.end.min(reach), ..*batches };
         let mut from = match &fault.header {
             Some(header) => fault.position + header.stored_len(),
             None => fault.position + super::format::BATCH_ALIGN,
         };
-        while let Some(batch) = within.resync(from) {
+        while let Some(batch) = batches.resync(from) {
             later.count += 1;
             later.durable_lsn = later.durable_lsn.max(batch.header.durable_lsn);
             later.first.get_or_insert((batch.position, batch.header.base_offset));

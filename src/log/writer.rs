@@ -30,7 +30,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 /// Most bytes of a group, unless a single batch has more.
-pub(super) const GROUP_BYTES_MAX: usize = 4 << 20;
+const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Most batches of a group: with the pad they fit into one vectored write.
 const GROUP_BATCHES_MAX: usize = 512;
 /// How long the log must be idle before a watermark batch says how far it is durable.
@@ -143,7 +143,6 @@ impl Writer {
             gap: resume.gap,
             tails,
             evident_lsn: lsn,
-            stated: false,
             returns: Returns::default(),
             last_time_ns: resume.previous.map_or(0, |(_, end)| end.last_time_ms * 1_000_000),
         };
@@ -169,8 +168,7 @@ impl Writer {
             holds_problem: Mutex::default(),
         };
         writer.recount();
-        writer.core.lock().expect("nobody has it yet").stated =
-            writer.write_state(&tails, false).is_ok();
+        writer.write_state(&tails, false);
         writer
     }
 
@@ -291,7 +289,7 @@ impl Writer {
             Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
         };
         self.closed.store(true, Ordering::Relaxed);
-        let _ = self.write_state(&core.tails, sealed.is_ok()); // nothing more is written
+        self.write_state(&core.tails, sealed.is_ok());
         sealed
     }
 
@@ -302,7 +300,7 @@ impl Writer {
         let mut synced = Ok(());
         if core.tails.durable_lsn < core.tails.written_lsn {
             synced = self.sync_active(&mut core);
-            let _ = self.state(&mut core); // the next group asks again
+            self.write_state(&core.tails, false);
             self.notify();
         }
         self.hand_over(core); // also after a failure: who is queued must hear of it
@@ -360,7 +358,7 @@ impl Writer {
         {
             tracing::error!(target: "levada::log", "log poisoned: {what}: {error}");
             self.room.close(); // whoever waits for room would wait for ever
-            let _ = self.write_state(&self.tails(), false); // nothing more is written
+            self.write_state(&self.tails(), false);
             self.notify();
         }
         result.map_err(LogError::io(what))
@@ -374,16 +372,9 @@ impl Writer {
         *shared = *tails;
     }
 
-    /// Says where the log is, behind a group. Without that no other one is written.
-    fn state(&self, core: &mut Core) -> std::io::Result<()> {
-        core.stated = false;
-        self.write_state(&core.tails, false)?;
-        core.stated = true;
-        Ok(())
-    }
-
-    /// Writes where the log is, for recovery within this boot and for those who look on. Not synced.
-    fn write_state(&self, tails: &Tails, clean: bool) -> std::io::Result<()> {
+    /// Writes where the log is, for those who look on. Not synced: a failure here costs evidence
+    /// and nothing else.
+    fn write_state(&self, tails: &Tails, clean: bool) {
         let segments = self.segments.read().expect("no holder panics");
         let active = segments.back().filter(|segment| segment.end().is_none());
         let state = State {
@@ -403,7 +394,7 @@ impl Writer {
             time_ms: self.now_ns() / 1_000_000,
         };
         let bytes: [u8; STATE_LEN as usize] = state.encode();
-        self.state_file.write_at(0, &[IoSlice::new(&bytes)])
+        let _ = self.state_file.write_at(0, &[IoSlice::new(&bytes)]);
     }
 
     pub(super) fn now_ns(&self) -> u64 {

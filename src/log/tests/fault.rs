@@ -1,7 +1,7 @@
 //! A full disk, and what calls cost. That any storage call may fail is `harness::fault`'s.
 
 use super::*;
-use crate::sim::{Call, Plan, Sim};
+use crate::sim::{Call, Sim};
 
 /// The only allocation is the next segment's: a put that needs one says so before it is accepted;
 /// sinks go on, and what they give back makes room.
@@ -83,25 +83,4 @@ fn put_and_acknowledgement_cost_what_they_promise() {
     log.sync_cursors().unwrap();
     log.sync_cursors().unwrap();
     assert_eq!(sim.count_of(Call::Sync) - syncs, 1, "one sync covers many");
-}
-
-/// Recovery takes STATE's word for how far batches were written, and does not look for any behind
-/// that. A STATE that was not written must not hide those that a batch which rotted has behind it.
-#[test]
-fn puts_wait_until_state_can_be_written_again() {
-    let sim = Sim::new(4);
-    let (log, _) = Log::open(Arc::new(sim.clone()), quiet()).unwrap();
-    let put = |number| log.put(batch(&[record(number, 3000)]));
-    put(0).unwrap();
-    let before = sim.call_count();
-    sim.fail(Some(Plan::once(before + 2)));
-    assert_eq!(put(1).unwrap(), Offset(1)..Offset(2), "it is on the disk");
-    assert_eq!(sim.failed().unwrap().1, "STATE");
-    sim.fail(Some(Plan::once(before + 3)));
-    let error = put(2).unwrap_err();
-    assert!(error.to_string().contains("STATE"), "{error}");
-    sim.fail(None);
-    assert_eq!(put(2).unwrap(), Offset(2)..Offset(3));
-    assert_eq!(read_all(&log, Offset(0)..Offset(3)).len(), 3);
-    log.close().unwrap();
 }

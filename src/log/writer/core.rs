@@ -27,8 +27,6 @@ pub(in crate::log) struct Core {
     /// The durable tail that the newest header on disk speaks of.
     pub(super) evident_lsn: u64,
     pub(super) last_time_ns: u64,
-    /// Whether STATE, on the disk, speaks of everything that was written.
-    pub(super) stated: bool,
     pub(super) returns: Returns,
 }
 

@@ -11,7 +11,6 @@ use crate::log::format::{
 };
 use crate::log::options::Durability;
 use crate::log::segment::{Segment, SegmentEnd, Summing, write_header, write_seal};
-use crate::log::state::STATE_FILE;
 use crate::log::sync::{Arc, Instant};
 use crate::offset::Offset;
 use std::io::IoSlice;
@@ -40,11 +39,6 @@ impl Writer {
     /// Sees to an active segment with room for a batch of `len` bytes.
     fn make_room(&self, core: &mut Core, len: u64) -> Result<(), LogError> {
         let end = usable_end(self.options.segment_bytes);
-        // recovery takes STATE's word for how far batches were written
-        if !core.stated {
-            let refused = |error| LogError::NoSpace { reason: format!("{STATE_FILE}: {error}") };
-            self.state(core).map_err(refused)?;
-        }
         if core.active.as_ref().is_some_and(|active| active.position + len <= end) {
             return Ok(());
         }
@@ -157,7 +151,7 @@ impl Writer {
         let position = core.active.as_ref().map_or(0, |active| active.position);
         self.room.written(reserved, position);
         self.publish(&core.tails);
-        let _ = self.state(core); // the next group asks again
+        self.write_state(&core.tails, false);
         let events: u64 = group.iter().map(|p| u64::from(p.batch.count)).sum();
         let mut first = Offset(core.next_offset - events);
         let puts = group.len();
@@ -246,7 +240,7 @@ impl Writer {
             core.tails.written_lsn = active.segment.header.base_lsn + active.position;
             if self.sync_active(core).is_ok() {
                 core.evident_lsn = core.tails.durable_lsn; // of itself nothing more needs saying
-                let _ = self.state(core);
+                self.write_state(&core.tails, false);
             }
         }
     }
