@@ -57,6 +57,8 @@ pub(super) struct Maker {
     segment_bytes: u64,
     spare_count: usize,
     free_bytes_min: u64,
+    /// Held by who works: what it finds of names and ids stays so until it is done.
+    working: Mutex<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -83,6 +85,7 @@ impl Maker {
             segment_bytes: options.segment_bytes,
             spare_count: options.spare_count.max(1), // without one nobody would ever make any
             free_bytes_min: options.free_bytes_min,
+            working: Mutex::new(()),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -185,6 +188,7 @@ impl Maker {
     /// Retires what waits, then makes spares up to `wanted`, and removes some of those that are too
     /// many. One failure is noted and ends it.
     fn work(&self, wanted: usize) {
+        let _one_at_a_time = self.working.lock().expect("no holder panics");
         let retired = self.retire_all();
         let done = retired.is_ok();
         let result = retired.and_then(|()| self.fill(wanted)).and_then(|()| self.trim());

@@ -459,3 +459,41 @@ fn producers_of_every_kind_share_a_full_log_with_a_sink() {
         });
     }
 }
+
+/// Without threads of its own a log prepares segments on its callers', one of them at a time: a
+/// spare's name must not be given to a segment by one and removed by another.
+#[test]
+fn log_without_threads_is_reclaimed_by_one_while_another_puts() {
+    in_time(|| {
+        let sim = Sim::new(1);
+        let options = LogOptions { spare_count: 1, ..quiet() };
+        let (log, _) = Log::open(Arc::new(sim.clone()), options).unwrap();
+        let count = 4000;
+        std::thread::scope(|scope| {
+            let reclaimer = scope.spawn(|| {
+                let mut released = 0;
+                while released < count - 200 {
+                    // in lumps, so that there are spares to remove
+                    let tail = log.tails().durable_tail.0;
+                    if tail >= released + 150 {
+                        released = tail - 10;
+                        log.reclaim(Offset(released));
+                    }
+                    log.writer.maker.retire_now();
+                }
+                released
+            });
+            for number in 0..count {
+                log.put(batch(&[record(number, 4000)])).unwrap();
+            }
+            let released = reclaimer.join().unwrap();
+            let left = read_all(&log, Offset(released)..Offset(count));
+            assert_eq!(left.len() as u64, count - released);
+        });
+        log.close().unwrap();
+        let names = sim.names("log");
+        let held: Vec<_> = log.writer.segments.read().unwrap().iter().map(|s| s.name()).collect();
+        let gone = held.iter().find(|name| !names.iter().any(|file| name.ends_with(file.as_str())));
+        assert_eq!(gone, None, "a segment in use was removed");
+    });
+}
