@@ -233,10 +233,13 @@ impl Maker {
         2 * self.spare_count
     }
 
-    /// Whether the disk has more room than must stay free.
-    fn is_roomy(&self) -> Result<bool, LogError> {
-        let free = self.storage.free_bytes().map_err(LogError::io("ask for free space"))?;
-        Ok(free >= self.free_bytes_min.saturating_add(self.segment_bytes))
+    fn free_bytes(&self) -> Result<u64, LogError> {
+        self.storage.free_bytes().map_err(LogError::io("ask for free space"))
+    }
+
+    /// Whether a disk of `free` bytes has room for a segment and for what must stay free.
+    fn is_roomy(&self, free: u64) -> bool {
+        free >= self.free_bytes_min.saturating_add(self.segment_bytes)
     }
 
     /// Recycles a segment if nobody reads it and it will be needed, or the disk has room and its
@@ -249,7 +252,7 @@ impl Maker {
             let state = self.state();
             (state.spares.len(), state.next_id)
         };
-        if !fits || !(count < self.kept() || self.is_roomy()?) {
+        if !fits || !(count < self.kept() || self.is_roomy(self.free_bytes()?)) {
             return self.remove(&name);
         }
         let spare = segment_name(id);
@@ -272,20 +275,29 @@ impl Maker {
     /// has no room, all.
     fn trim(&self) -> Result<(), LogError> {
         let now = self.storage.now_ns();
-        let trimmed = {
+        let many = {
             let mut state = self.state();
             if now < state.trim_at_ns {
                 return Ok(());
             }
             let many = state.least.saturating_sub(self.kept());
-            let some = if many == 0 || self.is_roomy()? { many.div_ceil(TRIM_PART) } else { many };
-            let left = state.spares.len() - some;
-            state.next_id -= some as u64;
-            state.least = left;
+            state.least = state.spares.len();
             state.trim_at_ns = now.saturating_add(TRIM_EVERY.as_nanos() as u64);
-            state.spares.split_off(left)
+            many
         };
-        // the last one first: what is left has no gap, whenever this ends
+        if many == 0 {
+            return Ok(());
+        }
+        let some = if self.is_roomy(self.free_bytes()?) { many.div_ceil(TRIM_PART) } else { many };
+        let trimmed = {
+            let mut state = self.state();
+            let left = state.spares.len().saturating_sub(some); // rolls may have taken some since
+            let trimmed = state.spares.split_off(left);
+            state.next_id -= trimmed.len() as u64;
+            state.least = state.least.min(left);
+            trimmed
+        };
+        // the last one first: what a kill leaves has no gap. Behind one, opening removes them
         trimmed.iter().rev().try_for_each(|spare| self.remove(&segment_name(spare.id)))
     }
 
@@ -306,8 +318,8 @@ impl Maker {
 
     fn make(&self, id: u64) -> Result<Arc<dyn StorageFile>, LogError> {
         let name = segment_name(id);
-        if !self.is_roomy()? {
-            let free = self.storage.free_bytes().map_err(LogError::io("ask for free space"))?;
+        let free = self.free_bytes()?;
+        if !self.is_roomy(free) {
             let reason = format!(
                 "{free} bytes free in {}, a segment needs {} and {} must stay free",
                 self.storage.describe(),

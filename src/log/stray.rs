@@ -67,7 +67,7 @@ fn header_of(file: &dyn StorageFile) -> std::io::Result<Result<SegmentHeader, Fo
 /// Whether a spare holds a part of a segment's header: one that tore in a crash, so that it is none.
 /// A new header written over it could tear in its turn, and what is left of both be the old one:
 /// events that were given up would come back. Such a file is not used again. The whole header of an
-/// earlier segment, which a recycled file has, names a file that is gone: it stays a spare's.
+/// earlier segment, which a recycled file has, opens nothing under a later name, whole or torn.
 ///
 /// # Errors
 /// The file can't be read.
