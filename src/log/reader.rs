@@ -82,14 +82,15 @@ impl Asked {
         // what was asked for long ago may have gone again
         let known = segment_id == segment.id() && (from..up_to).contains(&at);
         if !known || at + 2 * WINDOW <= up_to {
-            view.prefetch(at, WINDOW as usize)?;
             if segment_id != segment.id() {
-                self.forget_left();
+                self.forget_left(); // before anything is asked for: it may be the segment entered
                 self.left = self.view.take();
+                self.segment_id = segment.id();
             }
-            self.segment_id = segment.id();
-            (self.from, self.up_to) = (at, at + WINDOW);
+            (self.from, self.up_to) = (at, at);
             self.view = Some(Arc::downgrade(view));
+            view.prefetch(at, WINDOW as usize)?;
+            self.up_to = at + WINDOW;
         } else if at + WINDOW / 2 >= up_to {
             view.prefetch(up_to, WINDOW as usize)?;
             self.up_to = up_to + WINDOW;
