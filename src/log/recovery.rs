@@ -24,7 +24,7 @@ use super::open::SCAN_WINDOW;
 use super::options::OnCorruption;
 use super::scan::{Batches, Fault, FaultKind, Hole, Place};
 use super::segment::{Segment, Summary, Summing};
-use super::storage::{Storage, View};
+use super::storage::{Storage, View, is_full};
 use std::io::{self, IoSlice};
 
 /// The directory for bytes that recovery cut or passed over.
@@ -254,7 +254,7 @@ pub fn save_aside(
     });
     let note = note.to_string();
     match write_aside(storage, &name, data, &note) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+        Err(error) if is_full(&error) => {
             tracing::warn!(target: "levada::log", "no room to save {bytes} bytes aside: {note}");
             Ok(())
         }

@@ -278,7 +278,7 @@ impl Storage for FileStorage {
                 let named = named.and_then(|()| file.set_len(owner.len() as u64));
                 match named {
                     // the name is for messages alone
-                    Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+                    Err(error) if !is_full(&error) => Err(error),
                     _ => Ok(Ok(Box::new(file))),
                 }
             }
@@ -300,6 +300,11 @@ impl Storage for FileStorage {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         uuid::Uuid::try_parse(text.trim()).ok().map(uuid::Uuid::into_bytes)
     }
+}
+
+/// Whether there is no room: on the disk, or for this user.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes `len` zeros and syncs. Written extents, unlike bare `fallocate`: no sync of a later put

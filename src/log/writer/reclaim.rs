@@ -9,9 +9,9 @@ use crate::log::maker::Spare;
 use crate::log::retention::{Now, Span};
 use crate::log::room::Counted;
 use crate::log::segment::Segment;
+use crate::log::storage::is_full;
 use crate::log::sync::Arc;
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 
 impl Writer {
     /// Every group is durably done with what lies below `done`: gives back what of it is not kept.
@@ -154,8 +154,4 @@ impl Writer {
         *told = problem;
         found.ok().flatten()
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
