@@ -11,6 +11,7 @@
 #![cfg(feature = "hdfs")]
 #![allow(clippy::unwrap_used)] // a failed step is a panic
 
+use bytes::Bytes;
 use hdfs_native::{Client, ClientBuilder, HdfsError};
 use levada::codec::sequence_file::records;
 use levada::config::Settings;
@@ -203,6 +204,44 @@ async fn file_of_a_writer_that_died_is_finished_by_the_next() {
     sink.close().await.ok(); // it may have more to do than it has time
     place.all_finished().await;
     assert_eq!(place.bodies().await, (0..300).map(body).collect::<Vec<_>>());
+}
+
+/// `kill -9` after the namenode made the file and before the journal says so: nothing tells it from
+/// a file that somebody else made under that name, so it goes only if nothing is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_file_that_the_journal_only_planned_is_deleted_and_a_full_one_is_left() {
+    let Some(place) = Place::new("planned") else { return };
+    let _alone = CLUSTER.lock().await;
+    let named = |counter: u64| format!("{}/FlumeData.{counter}.tmp", place.dir);
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let mut journal = format!("{{\"boot\":\"{}\"}}\n", boot.trim());
+    for counter in 1..=3 {
+        let name = format!(
+            "{{\"in_use\":\"{}\",\"stem\":\"{}/FlumeData\",\"counter\":{counter},\"suffix\":\"\"}}",
+            named(counter),
+            place.dir
+        );
+        let entry = format!("{{\"fs\":\"{}\",\"name\":{name},\"known\":\"planned\"}}", place.uri);
+        journal += &format!("{{\"open\":[{counter},{entry}]}}\n");
+    }
+    std::fs::write(place.state.path().join("k.open-files"), journal).unwrap();
+    // 1 is open and empty, 2 holds another's event, 3 was not made
+    let options = hdfs_native::WriteOptions::default;
+    let empty = place.client.create(&named(1), options()).await.unwrap();
+    let mut full = place.client.create(&named(2), options()).await.unwrap();
+    full.write_bytes(Bytes::from_static(b"another's")).await.unwrap();
+    full.hsync().await.unwrap();
+
+    let mut sink = place.opened(&BIG_FILES).await;
+    let deadline = Instant::now() + Duration::from_secs(240);
+    let journal = place.state.path().join("k.open-files");
+    while std::fs::read_to_string(&journal).unwrap().matches("done").count() < 3 {
+        assert!(Instant::now() < deadline, "{:?}", place.names().await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    sink.close().await.unwrap();
+    assert_eq!(place.names().await, BTreeMap::from([(named(2), 9)]));
+    drop((empty, full));
 }
 
 #[tokio::test(flavor = "multi_thread")]

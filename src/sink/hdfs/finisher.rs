@@ -3,9 +3,11 @@
 //!
 //! Each is brought into a lasting state ([`FileSystem::recover`]: a lease may take minutes) and
 //! is cut to what was acknowledged, so that it holds whole events, each once, and gets its final
-//! name; one in which nothing was acknowledged is deleted, for its events are
-//! delivered again. Failures are repeated after pauses that double up to `hdfs.retryInterval`, as
-//! often as `hdfs.closeTries` says; the next start tries again.
+//! name; one in which nothing was acknowledged is deleted, for its events are delivered again. One
+//! that was only planned may be another's: it is deleted if nothing is in it and that harms nobody,
+//! which on the local file system is never known: there an empty one may stay. Failures are repeated
+//! after pauses that double up to `hdfs.retryInterval`, as often as `hdfs.closeTries` says; the next
+//! start tries again.
 
 use super::bucket::FileName;
 use super::fs::{FileSystem, FsError, FsErrorKind, Recovered, timed};
@@ -137,8 +139,14 @@ enum Step {
 async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsError> {
     let in_use = &file.name.in_use;
     let acked = match file.known {
-        // it may be another's
-        Known::Planned => return Ok(Step::Done(None)),
+        Known::Planned => {
+            let discarded = file.fs.discard_planned(in_use);
+            return match timed(call_max, "delete", in_use, discarded).await {
+                Ok(Recovered::UnderWay) => Ok(Step::UnderWay),
+                Err(error) if error.kind != FsErrorKind::Missing => Err(error),
+                _ => Ok(Step::Done(None)),
+            };
+        }
         Known::Made => {
             timed(call_max, "delete", in_use, file.fs.remove(in_use)).await?;
             return Ok(Step::Done(None));
@@ -249,6 +257,10 @@ mod tests {
 
         async fn recover(&self, path: &str) -> Result<Recovered, FsError> {
             self.file("recover", path).map(Recovered::Closed)
+        }
+
+        async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError> {
+            self.recover(path).await
         }
 
         async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {

@@ -38,6 +38,11 @@ pub(super) trait FileSystem: Send + Sync {
     /// [`FsErrorKind::Missing`]: there is no such file.
     async fn recover(&self, path: &str) -> Result<Recovered, FsError>;
 
+    /// Deletes a file that was about to be created here when the process died, if there is nothing
+    /// in it. Somebody else may have made it and be writing it: where their bytes would be lost by
+    /// that, it stays. Closed: that is decided.
+    async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError>;
+
     /// Cuts a closed file to its first `len` bytes, durably.
     ///
     /// # Errors

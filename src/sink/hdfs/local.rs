@@ -43,6 +43,11 @@ impl FileSystem for LocalFiles {
         blocking("finish", path, recover).await
     }
 
+    async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError> {
+        // a deleted file takes bytes of whoever has it open, and nobody would know
+        blocking("look for", path, |path| Ok(Recovered::Closed(path.metadata()?.len()))).await
+    }
+
     async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
         let cut = move |path: &Path| {
             let file = OpenOptions::new().write(true).open(path)?;

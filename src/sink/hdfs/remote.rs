@@ -64,6 +64,15 @@ impl FileSystem for RemoteFiles {
         Ok(Recovered::Closed(info.length as u64))
     }
 
+    async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError> {
+        let recovered = self.recover(path).await?;
+        if recovered == Recovered::Closed(0) {
+            // nothing of anybody is synced in it, and who had it open is told at the next call
+            self.remove(path).await?;
+        }
+        Ok(recovered)
+    }
+
     async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
         self.replace_by_start(path, len).await.map_err(|error| of(error, "cut", path))
     }
