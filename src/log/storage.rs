@@ -2,13 +2,15 @@
 //!
 //! Everything the engine does to a disk goes through [`Storage`] and [`StorageFile`], so that faults
 //! and simulated crashes can stand behind them. Names are relative to the log's directory.
-//! All `unsafe` of the crate is here: the read-only mapping of segments.
+//! All `unsafe` of the crate is here: the read-only mapping of segments, and a call to the system
+//! that no crate wraps.
 
 pub mod memory;
 
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -81,6 +83,10 @@ pub trait StorageFile: Send + Sync {
     /// # Errors
     /// Any part may have been written: the caller must not go on as if nothing had happened.
     fn write_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Has the disk begin with a range that was written, for a [`StorageFile::sync`] that follows
+    /// soon and says what became of it. Where that can't be asked for, nothing happens.
+    fn begin_sync(&self, _position: u64, _len: u64) {}
 
     /// Makes everything written so far durable (data and length).
     ///
@@ -375,6 +381,18 @@ impl StorageFile for DiskFile {
             }
         }
         Ok(())
+    }
+
+    #[allow(unsafe_code)]
+    fn begin_sync(&self, position: u64, len: u64) {
+        // not the last page if it gets more bytes: it would be written twice
+        let (from, to) = (position & !4095, (position + len) & !4095);
+        let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to - from)) else { return };
+        if len > 0 {
+            let fd = self.file.as_raw_fd();
+            // SAFETY: it touches no memory of this process. An error is one that the sync finds too.
+            unsafe { libc::sync_file_range(fd, from, len, libc::SYNC_FILE_RANGE_WRITE) };
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

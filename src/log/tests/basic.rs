@@ -21,6 +21,30 @@ fn put_returns_dense_offsets_and_the_reader_gives_the_records_back() {
 }
 
 #[test]
+fn group_that_is_written_in_parts_reads_as_one() {
+    let dir = TempDir::new().unwrap();
+    let options = LogOptions { segment_bytes: 8 << 20, background: false, ..LogOptions::default() };
+    let (log, _) = open(&dir, options.clone());
+    // no part ends at the border of a page; one batch alone is more than a part
+    let lens = [300_000, 300_001, 700_000, 10, 299_999];
+    let records: Vec<_> = (0..).zip(lens).map(|(id, len)| record(id, len)).collect();
+    let groups = log.counts().groups;
+    let (last, first) = records.split_last().unwrap();
+    for one in first {
+        let one = batch(std::slice::from_ref(one));
+        assert!(log.try_reserve(&one).unwrap());
+        drop(log.queue(one));
+    }
+    assert_eq!(log.put(batch(std::slice::from_ref(last))).unwrap(), Offset(4)..Offset(5));
+    assert_eq!(log.counts().groups - groups, 1);
+    log.close().unwrap();
+    let (log, opened) = open(&dir, options);
+    assert_eq!(opened.report.tail, Offset(5));
+    let read: Vec<_> = read_all(&log, Offset(0)..Offset(5)).into_iter().map(|(_, r)| r).collect();
+    assert!(read == records);
+}
+
+#[test]
 fn clean_close_leaves_nothing_to_recover() {
     let dir = TempDir::new().unwrap();
     let (log, opened) = open(&dir, small());

@@ -11,9 +11,33 @@ use crate::log::format::{
 };
 use crate::log::options::Durability;
 use crate::log::segment::{Segment, SegmentEnd, Summing, write_header, write_seal};
+use crate::log::storage::StorageFile;
 use crate::log::sync::{Arc, Instant};
 use crate::offset::Offset;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+
+/// So many bytes of a big group are handed to the disk while the next are copied.
+const PART_BYTES: usize = 512 << 10;
+
+/// Writes what is to be synced next, part by part.
+fn write_parts(file: &dyn StorageFile, start: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
+    let (mut at, mut left) = (start, slices);
+    loop {
+        let mut bytes = 0;
+        let is_last = |slice: &IoSlice<'_>| {
+            bytes += slice.len();
+            bytes >= PART_BYTES
+        };
+        let end = left.iter().position(is_last).map_or(left.len(), |last| last + 1);
+        let (part, rest) = left.split_at(end);
+        file.write_at(at, part)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        file.begin_sync(at, bytes as u64);
+        (at, left) = (at + bytes as u64, rest);
+    }
+}
 
 impl Writer {
     /// Writes one group of what is queued; false if nothing was.
@@ -125,7 +149,9 @@ impl Writer {
             slices.extend([IoSlice::new(head), IoSlice::new(&ZEROS[..*zeros])]);
         }
         let active = core.active.as_ref().expect("made room for it");
-        let written = active.segment.file.write_at(start, &slices);
+        let file = &*active.segment.file;
+        let written =
+            if always { write_parts(file, start, &slices) } else { file.write_at(start, &slices) };
         self.check(&format!("write {} at byte {start}", active.segment.name()), written)?;
         let end = active.position;
         core.tails.written_lsn = active.segment.header.base_lsn + end;
