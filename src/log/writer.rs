@@ -144,6 +144,7 @@ impl Writer {
             tails,
             evident_lsn: lsn,
             returns: Returns::default(),
+            untold: None,
             last_time_ns: resume.previous.map_or(0, |(_, end)| end.last_time_ms * 1_000_000),
         };
         let writer = Writer {
@@ -217,7 +218,7 @@ impl Writer {
             return self.drain();
         }
         if let Ok(mut core) = self.core.try_lock() {
-            self.commit_group(&mut core);
+            self.commit(&mut core, || false);
             self.hand_over(core);
         }
     }
@@ -238,7 +239,7 @@ impl Writer {
     /// Commits groups until nothing is queued, or something else is due.
     fn drain_until(&self, due: Option<Instant>) {
         let mut core = self.lock_core();
-        while self.commit_group(&mut core) && due.is_none_or(|due| Instant::now() < due) {}
+        self.commit(&mut core, || due.is_none_or(|due| Instant::now() < due));
     }
 
     /// The log thread's life.

@@ -6,6 +6,7 @@ use crate::log::defect::{Defect, planted};
 use crate::log::format::{BATCH_HEADER_LEN, BatchHeader, BatchKind, GROUP_ALIGN, round_up};
 use crate::log::segment::{Segment, SegmentEnd, Summing};
 use crate::log::sync::Arc;
+use std::task::Waker;
 
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
@@ -28,6 +29,17 @@ pub(in crate::log) struct Core {
     pub(super) evident_lsn: u64,
     pub(super) last_time_ns: u64,
     pub(super) returns: Returns,
+    /// The last group, until those who wait for it are woken. Nobody lets the core go before.
+    pub(super) untold: Option<Untold>,
+}
+
+/// A group whose puts have their results.
+pub(super) struct Untold {
+    pub(super) puts: usize,
+    /// Of the threads that wait.
+    pub(super) crowd: u64,
+    /// Of the tasks that wait.
+    pub(super) wakers: Vec<Waker>,
 }
 
 impl Core {

@@ -1,15 +1,21 @@
 //! Waiting for company: producers that were woken together come back together, and share the next
 //! sync if it waits for them. Without that they fall into two halves, each of which waits for the
 //! other's sync.
+//!
+//! Many that wait already are company enough: while the disk has their group, those of the last one
+//! are woken and make their next puts.
 
 use super::Writer;
-use super::core::Core;
+use super::core::{Core, Untold};
 use crate::log::options::Durability;
 use crate::log::sync::Instant;
 use std::time::Duration;
 
 /// From here on a group is worth its sync, and producers better work while it is written.
 const ENOUGH_BYTES: usize = 128 << 10;
+/// So many that wait already, at least, and half of what the last group had, go before the others
+/// are woken.
+const MANY_PUTS: usize = if cfg!(feature = "shuttle") { 1 } else { 8 };
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_micros(500);
 /// A shorter one is not kept: the system's timers are coarser.
@@ -59,10 +65,18 @@ impl Returns {
 }
 
 impl Writer {
-    /// Waits until those who were woken by the last group are back, or for a part of a sync.
+    /// Wakes those of the last group, unless many wait already, and waits until they are back, or for
+    /// a part of a sync.
     pub(super) fn gather(&self, core: &mut Core) {
         if !self.options.background || self.options.durability != Durability::Always {
-            return;
+            return self.tell(core);
+        }
+        if let Some(Untold { puts, .. }) = core.untold {
+            let waiting = self.lock_queue().pending.len();
+            if waiting >= MANY_PUTS && waiting >= puts / 2 {
+                return;
+            }
+            self.tell(core);
         }
         let returns = &mut core.returns;
         let Some(patience) = returns.patience() else { return };

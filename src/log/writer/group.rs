@@ -1,6 +1,6 @@
 //! One group: taken from the queue, placed, written, synced, told; and what rolls a segment.
 
-use super::core::{Active, Core};
+use super::core::{Active, Core, Untold};
 use super::{GROUP_BATCHES_MAX, GROUP_BYTES_MAX, Pending, Writer, ZEROS};
 use crate::log::batch::SealedBatch;
 use crate::log::defect::{Defect, planted, unless};
@@ -15,6 +15,7 @@ use crate::log::storage::StorageFile;
 use crate::log::sync::{Arc, Instant};
 use crate::offset::Offset;
 use std::io::{self, IoSlice};
+use std::task::Waker;
 
 /// So many bytes of a big group are handed to the disk while the next are copied.
 const PART_BYTES: usize = 512 << 10;
@@ -40,9 +41,19 @@ fn write_parts(file: &dyn StorageFile, start: u64, slices: &[IoSlice<'_>]) -> io
 }
 
 impl Writer {
+    /// Writes groups of what is queued until nothing is, or `more` says no.
+    pub(super) fn commit(&self, core: &mut Core, more: impl Fn() -> bool) {
+        while self.commit_group(core) && more() {}
+        self.tell(core);
+    }
+
     /// Writes one group of what is queued; false if nothing was.
-    pub(super) fn commit_group(&self, core: &mut Core) -> bool {
-        let next = self.lock_queue().pending.front().map(|p| p.batch.buffer.len() as u64);
+    fn commit_group(&self, core: &mut Core) -> bool {
+        let next = || self.lock_queue().pending.front().map(|p| p.batch.buffer.len() as u64);
+        let next = next().or_else(|| {
+            self.tell(core);
+            next() // of those who were told
+        });
         let Some(next) = next else { return false };
         if let Err(error) = self.usable().and_then(|()| self.make_room(core, next)) {
             self.refuse_all(error);
@@ -66,6 +77,7 @@ impl Writer {
         if core.active.as_ref().is_some_and(|active| active.position + len <= end) {
             return Ok(());
         }
+        self.tell(core); // a segment may take its time
         // the new segment first: without one, the old one goes on taking batches that fit
         let spare = self.take_spare()?;
         self.seal_active(core)?;
@@ -154,6 +166,11 @@ impl Writer {
             if always { write_parts(file, start, &slices) } else { file.write_at(start, &slices) };
         self.check(&format!("write {} at byte {start}", active.segment.name()), written)?;
         let end = active.position;
+        if core.untold.is_some() {
+            file.begin_sync(start, end - start);
+            self.tell(core);
+        }
+        let active = core.active.as_ref().expect("made room for it");
         core.tails.written_lsn = active.segment.header.base_lsn + end;
         core.tails.tail = Offset(core.next_offset);
         self.count(group, end - start);
@@ -171,7 +188,7 @@ impl Writer {
         counts.bytes += bytes;
     }
 
-    /// Tells everybody what has been written.
+    /// Publishes what has been written, and gives each put its result.
     fn complete(&self, core: &mut Core, group: Vec<Pending>, crowd: u64) {
         let reserved: u64 = group.iter().map(|p| p.batch.buffer.len() as u64).sum();
         let position = core.active.as_ref().map_or(0, |active| active.position);
@@ -187,9 +204,15 @@ impl Writer {
             wakers.extend(pending.ticket.fill(Ok(first..end)));
             first = end;
         }
+        core.untold = Some(Untold { puts, crowd, wakers });
+    }
+
+    /// Wakes those who wait for the last group, and those who look on.
+    pub(super) fn tell(&self, core: &mut Core) {
+        let Some(Untold { puts, crowd, wakers }) = core.untold.take() else { return };
         core.returns.woken(puts, self.lock_queue().pending.len());
         self.crowds.wake(crowd);
-        wakers.into_iter().for_each(|waker| waker.wake());
+        wakers.into_iter().for_each(Waker::wake);
         self.notify();
     }
 
