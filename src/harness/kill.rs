@@ -19,8 +19,8 @@ use std::time::Duration;
 /// The hidden word of the command line that makes a process the child; its directory follows.
 pub const CHILD: &str = "__put-until-killed";
 
-/// Producers of the child.
-const PRODUCERS: u64 = 4;
+/// Producers of the child: enough for the log to write one half's group before the other's are told.
+const PRODUCERS: u64 = 24;
 /// Most events that wait before the child gives segments back.
 const BACKLOG: u64 = 400;
 

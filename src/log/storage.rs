@@ -390,7 +390,8 @@ impl StorageFile for DiskFile {
         let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(to - from)) else { return };
         if len > 0 {
             let fd = self.file.as_raw_fd();
-            // SAFETY: it touches no memory of this process. An error is one that the sync finds too.
+            // what fails is left for the sync to find: a flag to wait would take it away from there
+            // SAFETY: it touches no memory of this process.
             unsafe { libc::sync_file_range(fd, from, len, libc::SYNC_FILE_RANGE_WRITE) };
         }
     }

@@ -42,21 +42,24 @@ impl Ticket {
     }
 }
 
+/// Crowds at a time: one whose group is durable and that is not woken yet, one whose group is under
+/// way, and one that queues meanwhile.
+const CROWDS: usize = 3;
+
 /// Where threads wait for their puts, a crowd at a time: one call to the system wakes all of a
 /// crowd, however many they are. A crowd are those who queued between two groups.
 #[derive(Default)]
 pub(super) struct Crowds {
     /// Who waits, by crowd. Held to look at a ticket before a wait, and before a wake: none is
     /// missed.
-    waiting: Mutex<[usize; 2]>,
-    /// The crowd whose group is under way, and the one that queues meanwhile.
-    woken: [Condvar; 2],
+    waiting: Mutex<[usize; CROWDS]>,
+    woken: [Condvar; CROWDS],
 }
 
 impl Crowds {
     /// Blocks until the result of a put is in, which is of crowd `number`.
     pub(super) fn wait(&self, ticket: &Ticket, number: u64) -> PutResult {
-        let crowd = number as usize % 2;
+        let crowd = number as usize % CROWDS;
         let mut waiting = self.waiting.lock().expect("no holder panics");
         loop {
             if let Some(result) = ticket.result() {
@@ -70,7 +73,7 @@ impl Crowds {
 
     /// Wakes crowd `number`: results are in.
     pub(super) fn wake(&self, number: u64) {
-        let crowd = number as usize % 2;
+        let crowd = number as usize % CROWDS;
         if self.waiting.lock().expect("no holder panics")[crowd] > 0 {
             self.woken[crowd].notify_all();
         }
@@ -78,8 +81,7 @@ impl Crowds {
 
     /// Wakes all.
     pub(super) fn wake_all(&self) {
-        self.wake(0);
-        self.wake(1);
+        (0..CROWDS as u64).for_each(|crowd| self.wake(crowd));
     }
 }
 

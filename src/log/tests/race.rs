@@ -108,7 +108,7 @@ fn close_while_many_put_answers_everybody_and_keeps_what_it_acknowledged() {
             let (log, _) = open(&dir, small());
             let acknowledged = AtomicU64::new(0);
             std::thread::scope(|scope| {
-                for producer in 0..6u64 {
+                for producer in 0..24u64 {
                     let (log, acknowledged) = (&log, &acknowledged);
                     scope.spawn(move || {
                         for i in 0.. {
@@ -156,7 +156,7 @@ fn failure_in_the_middle_answers_everybody() {
             });
             let acknowledged = std::sync::Mutex::new(Vec::new());
             std::thread::scope(|scope| {
-                for producer in 0..6u64 {
+                for producer in 0..24u64 {
                     let (log, acknowledged) = (&log, &acknowledged);
                     scope.spawn(move || {
                         for i in 0.. {

@@ -2,8 +2,8 @@
 //! sync if it waits for them. Without that they fall into two halves, each of which waits for the
 //! other's sync.
 //!
-//! Many that wait already are company enough: while the disk has their group, those of the last one
-//! are woken and make their next puts.
+//! Two halves are better where a sync takes less time than to wake so many and to have them back:
+//! while the disk has the one's group, the others are woken and make their next puts.
 
 use super::Writer;
 use super::core::{Core, Untold};
@@ -13,9 +13,10 @@ use std::time::Duration;
 
 /// From here on a group is worth its sync, and producers better work while it is written.
 const ENOUGH_BYTES: usize = 128 << 10;
-/// So many that wait already, at least, and half of what the last group had, go before the others
-/// are woken.
-const MANY_PUTS: usize = if cfg!(feature = "shuttle") { 1 } else { 8 };
+/// So many that wait are a half, if it is half of what the last group had.
+const HALF_MIN: usize = if cfg!(feature = "shuttle") { 2 } else { 8 };
+/// What it takes, about, to wake a producer and to have its next put.
+const RETURN_TIME: Duration = Duration::from_micros(8);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_micros(500);
 /// A shorter one is not kept: the system's timers are coarser.
@@ -49,6 +50,11 @@ impl Returns {
         self.sync_time = (self.sync_time * 3 + took) / 4;
     }
 
+    /// Whether `waiting` puts better go without those of the last group, which had `puts`.
+    fn halves(&self, waiting: usize, puts: usize) -> bool {
+        waiting >= HALF_MIN && waiting >= puts / 2 && self.sync_time < RETURN_TIME * puts as u32
+    }
+
     /// How long the next group may wait for company: half of the sync that it saves.
     fn patience(&mut self) -> Option<Duration> {
         let since = self.since.take()?;
@@ -65,15 +71,15 @@ impl Returns {
 }
 
 impl Writer {
-    /// Wakes those of the last group, unless many wait already, and waits until they are back, or for
-    /// a part of a sync.
+    /// Wakes those of the last group, unless they are to wait for the next one's write, and waits
+    /// until they are back, or for a part of a sync.
     pub(super) fn gather(&self, core: &mut Core) {
         if !self.options.background || self.options.durability != Durability::Always {
             return self.tell(core);
         }
         if let Some(Untold { puts, .. }) = core.untold {
             let waiting = self.lock_queue().pending.len();
-            if waiting >= MANY_PUTS && waiting >= puts / 2 {
+            if core.returns.halves(waiting, puts) {
                 return;
             }
             self.tell(core);
@@ -94,5 +100,19 @@ impl Writer {
         if missing > returns.woken / 2 {
             returns.pause = PAUSE_GROUPS;
         }
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_take_turns_only_where_a_sync_is_shorter_than_the_way_back() {
+        let returns = |us| Returns { sync_time: Duration::from_micros(us), ..Returns::default() };
+        assert!(returns(120).halves(32, 32));
+        assert!(!returns(5000).halves(32, 32), "a slow disk: one sync for all is half of the time");
+        assert!(!returns(120).halves(10, 54), "a few that came late");
+        assert!(!returns(10).halves(3, 3), "so few are woken at once");
     }
 }

@@ -17,7 +17,8 @@ use crate::offset::Offset;
 use std::io::{self, IoSlice};
 use std::task::Waker;
 
-/// So many bytes of a big group are handed to the disk while the next are copied.
+/// So many bytes of a big group, and what is left of a batch, are handed to the disk while the next
+/// are copied.
 const PART_BYTES: usize = 512 << 10;
 
 /// Writes what is to be synced next, part by part.
@@ -161,17 +162,16 @@ impl Writer {
             slices.extend([IoSlice::new(head), IoSlice::new(&ZEROS[..*zeros])]);
         }
         let active = core.active.as_ref().expect("made room for it");
-        let file = &*active.segment.file;
+        let (segment, end) = (Arc::clone(&active.segment), active.position);
+        let file = &*segment.file;
         let written =
             if always { write_parts(file, start, &slices) } else { file.write_at(start, &slices) };
-        self.check(&format!("write {} at byte {start}", active.segment.name()), written)?;
-        let end = active.position;
         if core.untold.is_some() {
             file.begin_sync(start, end - start);
             self.tell(core);
         }
-        let active = core.active.as_ref().expect("made room for it");
-        core.tails.written_lsn = active.segment.header.base_lsn + end;
+        self.check(&format!("write {} at byte {start}", segment.name()), written)?;
+        core.tails.written_lsn = segment.header.base_lsn + end;
         core.tails.tail = Offset(core.next_offset);
         self.count(group, end - start);
         if always && !planted(Defect::AckBeforeSync) {
@@ -204,6 +204,7 @@ impl Writer {
             wakers.extend(pending.ticket.fill(Ok(first..end)));
             first = end;
         }
+        debug_assert!(core.untold.is_none(), "the group before was told when this one was written");
         core.untold = Some(Untold { puts, crowd, wakers });
     }
 

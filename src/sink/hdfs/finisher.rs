@@ -142,9 +142,9 @@ async fn step(file: &Unfinished, call_max: Option<Duration>) -> Result<Step, FsE
         Known::Planned => {
             let discarded = file.fs.discard_planned(in_use);
             return match timed(call_max, "delete", in_use, discarded).await {
-                Ok(Recovered::UnderWay) => Ok(Step::UnderWay),
-                Err(error) if error.kind != FsErrorKind::Missing => Err(error),
-                _ => Ok(Step::Done(None)),
+                Ok(false) => Ok(Step::UnderWay),
+                Err(error) if error.kind == FsErrorKind::Other => Err(error),
+                _ => Ok(Step::Done(None)), // no such file among them
             };
         }
         Known::Made => {
@@ -259,8 +259,8 @@ mod tests {
             self.file("recover", path).map(Recovered::Closed)
         }
 
-        async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError> {
-            self.recover(path).await
+        async fn discard_planned(&self, path: &str) -> Result<bool, FsError> {
+            self.file("look for", path).map(|_| true)
         }
 
         async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {

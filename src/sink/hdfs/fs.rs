@@ -39,9 +39,9 @@ pub(super) trait FileSystem: Send + Sync {
     async fn recover(&self, path: &str) -> Result<Recovered, FsError>;
 
     /// Deletes a file that was about to be created here when the process died, if there is nothing
-    /// in it. Somebody else may have made it and be writing it: where their bytes would be lost by
-    /// that, it stays. Closed: that is decided.
-    async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError>;
+    /// in it. Somebody else may have made it and be writing it: where that would cost them bytes, it
+    /// stays. False: that is not decided yet, ask again later.
+    async fn discard_planned(&self, path: &str) -> Result<bool, FsError>;
 
     /// Cuts a closed file to its first `len` bytes, durably.
     ///

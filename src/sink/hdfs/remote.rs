@@ -64,13 +64,18 @@ impl FileSystem for RemoteFiles {
         Ok(Recovered::Closed(info.length as u64))
     }
 
-    async fn discard_planned(&self, path: &str) -> Result<Recovered, FsError> {
-        let recovered = self.recover(path).await?;
-        if recovered == Recovered::Closed(0) {
-            // nothing of anybody is synced in it, and who had it open is told at the next call
-            self.remove(path).await?;
+    async fn discard_planned(&self, path: &str) -> Result<bool, FsError> {
+        let info = self.client.get_file_info(path).await;
+        if info.map_err(|error| of(error, "look for", path))?.length > 0 {
+            return Ok(true); // another's
         }
-        Ok(recovered)
+        // what its writer has synced shows now, and a writer that lives is told at the next call
+        match self.recover(path).await? {
+            Recovered::UnderWay => return Ok(false),
+            Recovered::Closed(0) => self.remove(path).await?,
+            Recovered::Closed(_) => {}
+        }
+        Ok(true)
     }
 
     async fn cut(&self, path: &str, len: u64) -> Result<(), FsError> {
