@@ -352,9 +352,14 @@ impl Writer {
     }
 
     /// A failed write or sync ends acknowledgement for good: nothing is tried again.
-    fn check(&self, what: &str, result: std::io::Result<()>) -> Result<(), LogError> {
-        if let Err(error) = &result
-            && !planted(Defect::FailureDoesNotPoison)
+    fn check(
+        &self,
+        what: impl FnOnce() -> String,
+        result: std::io::Result<()>,
+    ) -> Result<(), LogError> {
+        let Err(error) = result else { return Ok(()) };
+        let what = what();
+        if !planted(Defect::FailureDoesNotPoison)
             && self.poison.set(format!("{what}: {error}")).is_ok()
         {
             tracing::error!(target: "levada::log", "log poisoned: {what}: {error}");
@@ -362,7 +367,7 @@ impl Writer {
             self.write_state(&self.tails(), false);
             self.notify();
         }
-        result.map_err(LogError::io(what))
+        Err(LogError::io(what)(error))
     }
 
     fn publish(&self, tails: &Tails) {

@@ -2,7 +2,7 @@
 //! of the room come out even.
 
 use super::*;
-use crate::sim::{Plan, Sim};
+use crate::sim::{Call, Plan, Sim};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -144,10 +144,11 @@ fn close_while_many_put_answers_everybody_and_keeps_what_it_acknowledged() {
 
 #[test]
 fn failure_in_the_middle_answers_everybody() {
-    for at in 0..12 {
+    let calls = (0..12).flat_map(|at| [(at, Call::Sync), (at, Call::Write)]);
+    for (at, call) in calls {
         in_time(move || {
             let sim = Sim::new(at as u64);
-            sim.fail(Some(Plan::segment_sync(at)));
+            sim.fail(Some(Plan { only: Some((call, "log/")), ..Plan::once(at) }));
             let (log, _) = Log::open(Arc::new(sim.clone()), small()).unwrap();
             let told = Arc::new(AtomicU64::new(0));
             let telling = Arc::clone(&told);

@@ -104,7 +104,7 @@ impl Writer {
             activated_ns: self.now_ns(),
         };
         let written = write_header(&*spare.file, &header);
-        self.check(&format!("write the header of segment {:016x}", spare.id), written)?;
+        self.check(|| format!("write the header of segment {:016x}", spare.id), written)?;
         let segment = Arc::new(Segment::new(header, spare.file));
         let sum = Summing::new(&header);
         self.segments.write().expect("no holder panics").push_back(Arc::clone(&segment));
@@ -170,7 +170,7 @@ impl Writer {
             file.begin_sync(start, end - start);
             self.tell(core);
         }
-        self.check(&format!("write {} at byte {start}", segment.name()), written)?;
+        self.check(|| format!("write {} at byte {start}", segment.name()), written)?;
         core.tails.written_lsn = segment.header.base_lsn + end;
         core.tails.tail = Offset(core.next_offset);
         self.count(group, end - start);
@@ -220,12 +220,12 @@ impl Writer {
     /// Pads to the block border if it must, and syncs the active segment.
     pub(super) fn sync_active(&self, core: &mut Core) -> Result<(), LogError> {
         let Some(active) = &core.active else { return Ok(()) };
-        let (name, start) = (active.segment.name(), active.position);
+        let start = active.position;
         if let Some((head, zeros)) = core.pad() {
             let active = core.active.as_ref().expect("it is there");
             let slices = [IoSlice::new(&head), IoSlice::new(&ZEROS[..zeros])];
             let written = active.segment.file.write_at(start, &slices);
-            self.check(&format!("write {name} at byte {start}"), written)?;
+            self.check(|| format!("write {} at byte {start}", active.segment.name()), written)?;
             core.tails.written_lsn = active.segment.header.base_lsn + active.position;
         }
         let active = core.active.as_ref().expect("it is there");
@@ -239,7 +239,7 @@ impl Writer {
         if planted(Defect::RetrySync) {
             synced = synced.or_else(|_| active.segment.file.sync());
         }
-        self.check(&format!("sync {name}"), synced)?;
+        self.check(|| format!("sync {}", active.segment.name()), synced)?;
         self.counts.lock().expect("no holder panics").syncs += 1;
         core.tails.durable_lsn = core.tails.written_lsn;
         core.tails.durable_tail = core.tails.tail;
@@ -256,7 +256,7 @@ impl Writer {
         let Some(active) = core.active.take() else { return Ok(()) };
         let summary = active.sum.finish();
         let sealed = write_seal(&active.segment, &summary);
-        self.check(&format!("seal {}", active.segment.name()), sealed)?;
+        self.check(|| format!("seal {}", active.segment.name()), sealed)?;
         active.segment.set_end(summary.end);
         core.previous = Some((active.segment.id(), summary.end));
         self.room.sealed(|done| self.sealed(done));
@@ -285,7 +285,7 @@ impl Writer {
             let active = core.active.as_ref().expect("it is there");
             active.segment.file.write_at(start, &[IoSlice::new(&head)])
         };
-        if self.check("write a watermark", written).is_ok() {
+        if self.check(|| "write a watermark".to_owned(), written).is_ok() {
             let active = core.active.as_ref().expect("it is there");
             core.tails.written_lsn = active.segment.header.base_lsn + active.position;
             if self.sync_active(core).is_ok() {
