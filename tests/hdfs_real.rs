@@ -19,6 +19,7 @@ use levada::event::{Event, EventBatch};
 use levada::offset::Offset;
 use levada::sink::hdfs::{COMPONENT, HdfsSink};
 use levada::sink::{Outcome, Sink, SinkEnv};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -214,17 +215,16 @@ async fn empty_file_that_the_journal_only_planned_is_deleted_and_a_full_one_is_l
     let _alone = CLUSTER.lock().await;
     let named = |counter: u64| format!("{}/FlumeData.{counter}.tmp", place.dir);
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let mut journal = format!("{{\"boot\":\"{}\"}}\n", boot.trim());
-    for counter in 1..=3 {
-        let name = format!(
-            "{{\"in_use\":\"{}\",\"stem\":\"{}/FlumeData\",\"counter\":{counter},\"suffix\":\"\"}}",
-            named(counter),
-            place.dir
-        );
-        let entry = format!("{{\"fs\":\"{}\",\"name\":{name},\"known\":\"planned\"}}", place.uri);
-        journal += &format!("{{\"open\":[{counter},{entry}]}}\n");
-    }
-    std::fs::write(place.state.path().join("k.open-files"), journal).unwrap();
+    let mut lines = vec![json!({"boot": boot.trim()})];
+    lines.extend((1..=3).map(|counter| {
+        let stem = format!("{}/FlumeData", place.dir);
+        let name =
+            json!({"in_use": named(counter), "stem": stem, "counter": counter, "suffix": ""});
+        json!({"open": [counter, {"fs": place.uri, "name": name, "known": "planned"}]})
+    }));
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let journal = place.state.path().join("k.open-files");
+    std::fs::write(&journal, lines).unwrap();
     // 1 is open and empty, 2 holds another's event, 3 was not made
     let options = hdfs_native::WriteOptions::default;
     let empty = place.client.create(&named(1), options()).await.unwrap();
@@ -234,7 +234,6 @@ async fn empty_file_that_the_journal_only_planned_is_deleted_and_a_full_one_is_l
 
     let mut sink = place.opened(&BIG_FILES).await;
     let deadline = Instant::now() + Duration::from_secs(240);
-    let journal = place.state.path().join("k.open-files");
     while std::fs::read_to_string(&journal).unwrap().matches("done").count() < 3 {
         assert!(Instant::now() < deadline, "{:?}", place.names().await);
         tokio::time::sleep(Duration::from_millis(200)).await;
