@@ -86,16 +86,17 @@ impl Channel {
     pub fn put(&self, load: &Load, span: Duration) -> Result<Figures, BenchError> {
         let began = Instant::now();
         let done = AtomicBool::new(false);
-        let (calls, released) = std::thread::scope(|scope| {
+        let (calls, took, released) = std::thread::scope(|scope| {
             let (channel, first, done) = (&self.channel, self.first.get(), &done);
             let reclaimer = scope.spawn(move || reclaim(channel, load, first, done));
             let calls = self.produce(load, began, span);
+            let took = began.elapsed(); // not until the reclaimer has slept, too
             done.store(true, Ordering::Relaxed);
             let released = reclaimer.join().expect("the reclaimer does not panic")?;
-            Ok::<_, BenchError>((calls?, released))
+            Ok::<_, BenchError>((calls?, took, released))
         })?;
         self.first.set(released);
-        Ok(Figures::of_puts(load, began.elapsed(), calls))
+        Ok(Figures::of_puts(load, took, calls))
     }
 
     /// Puts `events`, as fast as it can, and syncs them.
