@@ -363,19 +363,6 @@ impl StorageFile for DiskFile {
 
     fn write_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
         const VECTOR_MAX: usize = 1024; // IOV_MAX
-        const COPY_MAX: usize = 4096;
-        let mut page = [0; COPY_MAX];
-        let mut one = [IoSlice::new(&[])];
-        let len = buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
-        let buffers = if len <= COPY_MAX {
-            // a copy costs less than the kernel's way through a vector of a few bytes
-            let mut rest = &mut page[..];
-            buffers.iter().try_for_each(|buffer| rest.write_all(buffer))?;
-            one[0] = IoSlice::new(&page[..len]);
-            &one
-        } else {
-            buffers
-        };
         let mut at = position;
         for some in buffers.chunks(VECTOR_MAX) {
             let mut some = some.to_vec();
